@@ -1,0 +1,14 @@
+//! What runs beside the guest: the library of `narrows-vcpu` (V) and `narrows-device` (D).
+//!
+//! Without libc, heap, threads of a runtime, paths or files: the supervisor hands over a sealed page of facts
+//! ([`handoff`]) and an exact list of file descriptors, and everything else is refused by construction.
+//! The order of the `mod` lines is the dependency order: a module uses only those above it.
+#![cfg_attr(not(test), no_std)]
+
+pub mod addr;
+pub mod device;
+pub mod handoff;
+pub mod machine;
+pub mod ring;
+pub mod sys;
+pub mod vcpu;

@@ -1,0 +1,4 @@
+//! Narrows: a VMM whose guests have only SR-IOV virtual functions, fenced by the IOMMU.
+//!
+//! This library is the supervisor S and the operator's tool. What runs beside the guest is the package `jailed`.
+//! The order of the `mod` lines is the dependency order: read top to bottom, it is the program.

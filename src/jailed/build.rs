@@ -1,8 +1,4 @@
 //! Links the two binaries without libc and without its start files.
-#![expect(
-    clippy::print_stdout,
-    reason = "a build script speaks to cargo on its standard output"
-)]
 
 fn main() {
     for bin in ["narrows-vcpu", "narrows-device"] {

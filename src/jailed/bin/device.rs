@@ -1,18 +1,18 @@
-//! placeholder
+//! D.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "the entry symbol has a fixed name")]
+#![expect(
+    unsafe_code,
+    reason = "without libc, entry point and memory functions are ours"
+)]
+// UNSAFETY: `freestanding` holds symbols with fixed names and what runs before relocation.
 
-use jailed::handoff::Ending;
-use jailed::sys::start;
+use jailed::{handoff::Ending, sys::syscall};
+
+mod freestanding;
 
 /// Runs after relocation; never returns.
 #[unsafe(no_mangle)]
 extern "C" fn narrows_main() -> ! {
-    start::end(Ending::Bug)
-}
-
-#[panic_handler]
-fn panicked(_: &core::panic::PanicInfo<'_>) -> ! {
-    start::end(Ending::Bug)
+    syscall::exit_group(Ending::Bug as u8)
 }

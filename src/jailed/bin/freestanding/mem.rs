@@ -10,7 +10,7 @@ use core::arch::asm;
 /// # Safety
 /// 1. `to` is valid for writes and `from` for reads of `len_bytes` bytes, and they do not overlap.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len_bytes: usize) -> *mut u8 {
+pub(super) unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len_bytes: usize) -> *mut u8 {
     // SAFETY: 1. is the caller's; the direction flag is clear by the ABI.
     unsafe {
         asm!("rep movsb", inout("rcx") len_bytes => _, inout("rdi") to => _, inout("rsi") from => _,
@@ -24,7 +24,7 @@ pub unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len_bytes: usize) 
 /// # Safety
 /// 1. `to` is valid for writes and `from` for reads of `len_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len_bytes: usize) -> *mut u8 {
+pub(super) unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len_bytes: usize) -> *mut u8 {
     if to.addr().wrapping_sub(from.addr()) >= len_bytes {
         // SAFETY: 1. as above: copying forward never reads a byte it has written.
         return unsafe { memcpy(to, from, len_bytes) };
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len_bytes: usize)
 /// # Safety
 /// 1. `to` is valid for writes of `len_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, len_bytes: usize) -> *mut u8 {
+pub(super) unsafe extern "C" fn memset(to: *mut u8, byte: i32, len_bytes: usize) -> *mut u8 {
     // SAFETY: 1. is the caller's; `al` is the low byte of `byte`, as the C function has it.
     unsafe {
         asm!("rep stosb", inout("rcx") len_bytes => _, inout("rdi") to => _, in("eax") byte,
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn memset(to: *mut u8, byte: i32, len_bytes: usize) -> *mu
 /// # Safety
 /// 1. Both are valid for reads of `len_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len_bytes: usize) -> i32 {
+pub(super) unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len_bytes: usize) -> i32 {
     let mut at = 0;
     while at < len_bytes {
         // SAFETY: 1. `at` lies below `len_bytes`.
@@ -80,7 +80,7 @@ pub unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len_bytes: usize) ->
 /// # Safety
 /// 1. Both are valid for reads of `len_bytes` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len_bytes: usize) -> i32 {
+pub(super) unsafe extern "C" fn bcmp(a: *const u8, b: *const u8, len_bytes: usize) -> i32 {
     // SAFETY: 1. is the caller's.
     unsafe { memcmp(a, b, len_bytes) }
 }

@@ -1,12 +1,14 @@
-//! The first instructions of V and D, and the last ones.
+//! What libc and its start files would bring to V and D: the first instructions, the memory functions, the last ones.
+//!
+//! Part of the two binaries and not of the library, because its symbols may exist once per program.
 //!
 //! On entry: the kernel has mapped the static position-independent file and jumped to `_start`; nothing is relocated.
 //! On exit: relative relocations are applied and `narrows_main` runs on the initial stack; it never returns.
 
-use super::syscall;
-use crate::handoff::Ending;
+use jailed::{handoff::Ending, sys::syscall};
 
-#[cfg(not(test))]
+mod mem;
+
 core::arch::global_asm!(
     ".globl _start",
     "_start:",
@@ -21,7 +23,6 @@ core::arch::global_asm!(
 );
 
 /// One entry of the dynamic section: tag and value.
-#[cfg(not(test))]
 #[repr(C)]
 struct Dynamic {
     tag: usize,
@@ -29,7 +30,6 @@ struct Dynamic {
 }
 
 /// One relocation with addend.
-#[cfg(not(test))]
 #[repr(C)]
 struct Rela {
     offset: usize,
@@ -43,7 +43,6 @@ struct Rela {
 ///
 /// # Safety
 /// 1. `base` is where the file is mapped, `dynamic` its dynamic section, and nothing has been relocated before.
-#[cfg(not(test))]
 unsafe extern "C" fn relocate(base: *mut u8, mut dynamic: *const Dynamic) {
     const DT_NULL: usize = 0;
     const DT_RELA: usize = 7;
@@ -76,7 +75,12 @@ unsafe extern "C" fn relocate(base: *mut u8, mut dynamic: *const Dynamic) {
     }
 }
 
-/// Ends the process with `ending` as its exit status, all threads included.
-pub fn end(ending: Ending) -> ! {
-    syscall::exit_group(ending as u8)
+/// A panic is a bug of ours: the process ends and the supervisor stops the guest.
+#[panic_handler]
+fn panicked(_: &core::panic::PanicInfo<'_>) -> ! {
+    syscall::exit_group(Ending::Bug as u8)
 }
+
+/// The unwinder's hook, which precompiled code names and nothing calls: panics abort.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

@@ -1,11 +1,12 @@
 //! D.
+//!
+//! UNSAFETY: `freestanding` holds symbols with fixed names and what runs before relocation.
 #![no_std]
 #![no_main]
 #![expect(
     unsafe_code,
     reason = "without libc, entry point and memory functions are ours"
 )]
-// UNSAFETY: `freestanding` holds symbols with fixed names and what runs before relocation.
 
 use jailed::{handoff::Ending, sys::syscall};
 

@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 
 mod handoff;
+mod layout;
+#[cfg(test)]
+mod layout_test;
 mod types;
 
 pub use self::{
     handoff::{OpenedFunction, Region},
+    layout::{gpa_range_of, iova_of},
     types::{
         Bar, Binding, Contents, Function, Image, Interface, Interrupts, Memory, Plan, Ram, Span,
     },

@@ -1,6 +1,9 @@
 //! Host and wish become a [`Plan`], or the list of everything that stands in the way. Pure: no file is read here.
 #![forbid(unsafe_code)]
 
+mod acpi;
+#[cfg(test)]
+mod acpi_test;
 mod handoff;
 mod layout;
 #[cfg(test)]

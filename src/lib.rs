@@ -6,4 +6,8 @@
 pub mod error;
 pub mod spec;
 
+pub mod host;
+
 pub mod plan;
+
+pub mod cli;

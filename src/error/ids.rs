@@ -87,6 +87,7 @@ pub enum ErrorId {
     NoiommuMode,
     UnsafeInterrupts,
     GroupShared,
+    PfIdentity,
     ReservedDirect,
     ReservedDirectRelaxable,
     // while a guest is set up and runs
@@ -185,6 +186,7 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::NoiommuMode, "noiommu-mode", Host, Refused),
         row(Id::UnsafeInterrupts, "unsafe-interrupts", Host, Refused),
         row(Id::GroupShared, "group-shared", Host, Refused),
+        row(Id::PfIdentity, "pf-identity", Host, Refused),
         row(Id::ReservedDirect, "reserved-direct", Host, Refused),
         row(
             Id::ReservedDirectRelaxable,

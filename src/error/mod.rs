@@ -1,5 +1,7 @@
 //! What the operator is told when something is wrong: what, why, what to do, and whose fault it is.
 
+#[cfg(test)]
+mod error_test;
 mod ids;
 mod render;
 

@@ -4,16 +4,45 @@
 mod acpi;
 #[cfg(test)]
 mod acpi_test;
+mod assemble;
+mod checks;
+mod explain;
 mod handoff;
+#[cfg(test)]
+mod handoff_test;
 mod layout;
 #[cfg(test)]
 mod layout_test;
+#[cfg(test)]
+mod plan_test;
+#[cfg(test)]
+mod refusal_test;
 mod types;
+
+pub use iommu::space::Interface;
 
 pub use self::{
     handoff::{OpenedFunction, Region},
     layout::{gpa_range_of, iova_of},
-    types::{
-        Bar, Binding, Contents, Function, Image, Interface, Interrupts, Memory, Plan, Ram, Span,
-    },
+    types::{Bar, Binding, Contents, Function, Image, Interrupts, Memory, Plan, Ram, Span},
 };
+
+use crate::{
+    error::Report,
+    host::Inventory,
+    spec::{Files, GuestSpec},
+};
+
+/// Plans a guest: applies every check, then lays everything out.
+///
+/// # Errors
+///
+/// Every refusal that applies, not only the first; see `checks` for the table and `docs/errors.md` for their meaning.
+pub fn plan(host: &Inventory, spec: &GuestSpec, files: &Files) -> Result<Plan, Vec<Report>> {
+    let case = checks::Case::of(host, spec, files);
+    let verdict = checks::judge(&case);
+    if !verdict.refusals.is_empty() {
+        return Err(verdict.refusals);
+    }
+    assemble::assemble(&case, verdict).map_err(|report| vec![report])
+}

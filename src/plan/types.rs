@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, path::PathBuf};
 
-use iommu::{addr::ByteLen, bdf::Bdf, topology::GroupId};
+use iommu::{addr::ByteLen, bdf::Bdf, space::Interface, topology::GroupId};
 use jailed::addr::GpaRange;
 use serde::{Serialize, Serializer};
 
@@ -57,16 +57,6 @@ pub struct Contents {
     pub acpi: Vec<u8>,
     /// Opt-outs that were taken and other things worth knowing.
     pub warnings: Vec<Report>,
-}
-
-/// The kernel interface that assigns the functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Interface {
-    /// iommufd and device files.
-    Iommufd,
-    /// VFIO groups in a type1 container.
-    Type1,
 }
 
 /// Guest RAM: one file, laid out in ranges.

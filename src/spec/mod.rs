@@ -1,5 +1,8 @@
 //! The guest file: what the operator asks for, read and checked without looking at the host.
 
+mod files;
+#[cfg(test)]
+mod files_test;
 mod near;
 mod parse;
 #[cfg(test)]
@@ -8,6 +11,7 @@ mod reader;
 mod types;
 mod values;
 
+pub use self::files::{Files, KernelFormat};
 pub use self::types::{
     ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnReboot,
     OptOut, Places, RootMode, RootSpec, Uuid,

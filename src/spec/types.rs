@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use iommu::{addr::ByteLen, bdf::Bdf};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{ErrorId, Location};
 
@@ -210,26 +210,42 @@ impl OptOut {
     }
 }
 
-/// A UUID as VFIO takes it: text of the form `00112233-4455-6677-8899-aabbccddeeff`, lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Uuid(String);
+/// A token of VFIO: a UUID, and a secret, so that neither a plan nor a message shows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Uuid([u8; 16]);
 
 impl Uuid {
-    /// Reads a UUID in its usual text form.
+    /// Reads a UUID in its usual text form, `00112233-4455-6677-8899-aabbccddeeff`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let is_uuid = text.len() == 36
-            && text.bytes().enumerate().all(|(at, byte)| match at {
-                8 | 13 | 18 | 23 => byte == b'-',
-                _ => byte.is_ascii_hexdigit(),
-            });
-        is_uuid.then(|| Self(text.to_ascii_lowercase()))
+        let groups: Vec<usize> = text.split('-').map(str::len).collect();
+        if groups != [8, 4, 4, 4, 12] {
+            return None;
+        }
+        let mut digits = text.chars().filter(|c| *c != '-').map(|c| c.to_digit(16));
+        let mut bytes = [0; 16];
+        for byte in &mut bytes {
+            let (high, low) = (digits.next()??, digits.next()??);
+            *byte = u8::try_from(high << 4 | low).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// Its bytes, in the order of the text.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }
 
-impl fmt::Display for Uuid {
+impl fmt::Debug for Uuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str("Uuid(secret)")
+    }
+}
+
+impl Serialize for Uuid {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("secret")
     }
 }

@@ -1,0 +1,180 @@
+//! The command line: which verbs there are, and what each does.
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use iommu::sysfs::SysRoot;
+
+use crate::{
+    error::{Color, ErrorId, Exit, Renderer, Report, exit_of},
+    host::Inventory,
+    plan::{Plan, plan},
+    spec::{Files, GuestSpec},
+};
+
+/// Runs guests that have only SR-IOV virtual functions, fenced by the IOMMU.
+#[derive(Debug, Parser)]
+#[command(name = "narrows", version, max_term_width = 100)]
+struct Cli {
+    /// Look for /sys, /proc and /dev in this folder: another machine's, or a made-up one
+    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t = When::Auto)]
+    color: When,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check a guest file and the files it names, without looking at the host
+    Check(Check),
+    /// Show what `run` would do on this host, or everything that stands in the way
+    Plan(Show),
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// The guest file (TOML, docs/guest-file.md)
+    file: PathBuf,
+    /// Print errors as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// The guest file (TOML, docs/guest-file.md)
+    file: PathBuf,
+    /// Print the plan, or the errors, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What a verb ends with: what to print, or what is wrong.
+type Outcome = Result<Done, Vec<Report>>;
+
+/// What a verb has to say.
+struct Done {
+    data: String,
+    warnings: Vec<Report>,
+}
+
+/// Runs the program; `arguments` begin with its name.
+pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let renderer = Renderer {
+        color: cli.color.decide(),
+        json: matches!(
+            &cli.verb,
+            Verb::Check(Check { json: true, .. }) | Verb::Plan(Show { json: true, .. })
+        ),
+    };
+    let root = SysRoot::new(&cli.root);
+    let outcome = match &cli.verb {
+        Verb::Check(check) => check_file(check),
+        Verb::Plan(show) => show_plan(show, &root),
+    };
+    let (exit, printed) = match outcome {
+        Ok(done) => {
+            let warned = renderer.warnings(&done.warnings);
+            (Exit::Done, warned.and_then(|()| renderer.data(&done.data)))
+        }
+        Err(reports) => (exit_of(&reports), renderer.errors(&reports)),
+    };
+    code(exit, &printed)
+}
+
+fn check_file(check: &Check) -> Outcome {
+    let spec = GuestSpec::read(&check.file)?;
+    spec.check_files()?;
+    Ok(Done {
+        data: match check.json {
+            true => "{\"apiVersion\":\"v1alpha1\",\"kind\":\"Checked\"}".to_owned(),
+            false => format!(
+                "{}: guest {} is well-formed",
+                check.file.display(),
+                spec.name
+            ),
+        },
+        warnings: Vec::new(),
+    })
+}
+
+fn show_plan(show: &Show, root: &SysRoot) -> Outcome {
+    let plan = make_plan(&show.file, root)?;
+    let data = match show.json {
+        true => plan.to_json().map_err(|error| {
+            let what = "the plan cannot be written as JSON";
+            let fix = "use paths that are UTF-8";
+            vec![Report::new(ErrorId::Bug, what, error.to_string(), fix)]
+        })?,
+        false => plan.to_string(),
+    };
+    Ok(Done {
+        data,
+        warnings: plan.warnings.clone(),
+    })
+}
+
+/// From the guest file and the host to the plan: the way that every verb which touches the host goes.
+fn make_plan(file: &std::path::Path, root: &SysRoot) -> Result<Plan, Vec<Report>> {
+    let spec = GuestSpec::read(file)?;
+    let files: Files = spec.check_files()?;
+    let host = Inventory::read(root).map_err(|report| vec![report])?;
+    plan(&host, &spec, &files)
+}
+
+/// What clap has to say: help and version are data, everything else is an error of usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    let is_asked_for = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    let exit = if is_asked_for {
+        Exit::Done
+    } else {
+        Exit::Usage
+    };
+    code(exit, &error.print())
+}
+
+/// The exit status; a reader who has gone away is no failure, anything else that cannot be printed is one.
+fn code(exit: Exit, printed: &io::Result<()>) -> ExitCode {
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && exit == Exit::Done => {
+            ExitCode::from(Exit::Failed as u8)
+        }
+        Ok(()) | Err(_) => ExitCode::from(exit as u8),
+    }
+}
+
+impl When {
+    /// `auto`: on a terminal, unless `NO_COLOR` is set.
+    fn decide(self) -> Color {
+        let is_wanted = match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => {
+                let forbids = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                !forbids && io::IsTerminal::is_terminal(&io::stderr())
+            }
+        };
+        if is_wanted {
+            Color::Always
+        } else {
+            Color::Never
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The plan as text and as JSON, for the operator.
+
+use std::fmt::{self, Write};
+
+use serde::Serialize;
+
+use super::types::{Binding, Function, Interrupts, Plan};
+use crate::spec::{ConsoleSpec, OptOut, RootMode};
+
+impl Plan {
+    /// The plan as a JSON document; new fields may be added, none changes its meaning.
+    ///
+    /// # Errors
+    ///
+    /// A path of the guest file is not UTF-8.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Document<'a> {
+            api_version: &'static str,
+            kind: &'static str,
+            plan: &'a Plan,
+        }
+        serde_json::to_string_pretty(&Document {
+            api_version: "v1alpha1",
+            kind: "Plan",
+            plan: self,
+        })
+    }
+}
+
+/// What will be done, line by line.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "guest {}: {} vCPU, {}",
+            self.name, self.vcpus, self.memory.size
+        )?;
+        writeln!(f, "  kernel     {}", self.kernel.display())?;
+        if let Some(initramfs) = &self.initramfs {
+            writeln!(f, "  initramfs  {}", initramfs.display())?;
+        }
+        writeln!(f, "  cmdline    {}", self.cmdline)?;
+        match &self.console {
+            ConsoleSpec::Off => writeln!(f, "  console    off")?,
+            ConsoleSpec::Stdio => writeln!(f, "  console    stdio")?,
+            ConsoleSpec::File(path) => writeln!(f, "  console    {}", path.display())?,
+        }
+        let interface = self.interface;
+        let groups: Vec<String> = self.groups.iter().map(|g| g.0.to_string()).collect();
+        match groups.is_empty() {
+            true => writeln!(f, "  devices    none")?,
+            false => writeln!(
+                f,
+                "  devices    by {interface}, IOMMU group {}",
+                groups.join(", ")
+            )?,
+        }
+        writeln!(f, "memory")?;
+        for ram in &self.memory.ranges {
+            writeln!(f, "  {}  RAM, DMA at the same addresses", ram.at)?;
+        }
+        for image in &self.images {
+            let mode = match image.mode {
+                RootMode::ReadOnly => "read-only",
+                RootMode::Copy => "private copy",
+            };
+            writeln!(f, "  {}  image {}, {mode}", image.at, image.path.display())?;
+        }
+        for function in &self.functions {
+            write_function(f, function)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_function(f: &mut fmt::Formatter<'_>, function: &Function) -> fmt::Result {
+    let kind = match function.interrupts {
+        Interrupts::None => "no interrupts".to_owned(),
+        Interrupts::Msi => format!("{} MSI vectors", function.vectors),
+        Interrupts::Msix { .. } => format!("{} MSI-X vectors", function.vectors),
+    };
+    writeln!(
+        f,
+        "device {} -> 00:{:02x}.0: group {}, {kind}",
+        function.bdf, function.guest_slot, function.group.0
+    )?;
+    match &function.binding {
+        Binding::Bound { .. } => writeln!(f, "  bound to vfio-pci")?,
+        Binding::ToBind { .. } => {
+            writeln!(f, "  will be bound to vfio-pci and unbound at the end")?
+        }
+    }
+    for (index, bar) in function.bars.iter().enumerate() {
+        let Some(bar) = bar else { continue };
+        let mut spans = String::new();
+        for span in &bar.spans {
+            write!(
+                spans,
+                " +{:#x}..{:#x}",
+                span.offset,
+                span.offset + span.len_bytes
+            )?;
+        }
+        let spans = if spans.is_empty() { " nothing" } else { &spans };
+        writeln!(f, "  {}  BAR {index}, mapped:{spans}", bar.at)?;
+    }
+    if !function.opt_outs.is_empty() {
+        let names: Vec<_> = function.opt_outs.iter().map(|o| OptOut::name(*o)).collect();
+        writeln!(f, "  accepted: {}", names.join(", "))?;
+    }
+    Ok(())
+}

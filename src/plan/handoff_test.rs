@@ -1,0 +1,102 @@
+use jailed::handoff::Handoff;
+
+use super::{
+    handoff::{OpenedFunction, Region},
+    plan_test::{VF, device, host, planned},
+    types::Plan,
+};
+
+fn plan() -> Plan {
+    let more = format!(
+        "vcpus = 2\ncmdline = \"quiet\"\n[root]\nimage = \"r\"\nmode = \"copy\"\n{}max_vectors = 2\n",
+        device(VF)
+    );
+    planned(&host(), &more).unwrap()
+}
+
+fn opened() -> OpenedFunction {
+    let mut bars = [Region::default(); 6];
+    bars[0] = Region {
+        offset: 0,
+        len_bytes: 0x4000,
+    };
+    bars[3] = Region {
+        offset: 3 << 40,
+        len_bytes: 0x4000,
+    };
+    OpenedFunction {
+        bars,
+        config: Region {
+            offset: 7 << 40,
+            len_bytes: 4096,
+        },
+        can_reset: true,
+        vectors: 3,
+    }
+}
+
+#[test]
+fn a_handoff_carries_the_plan_and_the_opened_devices() {
+    let plan = plan();
+    let handoff: Box<Handoff> = plan.handoff(&[opened()]).unwrap();
+    assert!(handoff.check());
+    assert_eq!(
+        (
+            handoff.vcpu_count,
+            handoff.has_console,
+            handoff.has_initramfs
+        ),
+        (2, 0, 0)
+    );
+    assert_eq!(&handoff.cmdline[..6], b"quiet\0");
+    assert_eq!(
+        (handoff.cmdline_len, handoff.acpi_len as usize),
+        (5, plan.acpi.len())
+    );
+    assert_eq!(
+        handoff.ram().iter().map(|r| r.len_bytes).sum::<u64>(),
+        512 << 20
+    );
+    assert_eq!(
+        (handoff.images()[0].len_bytes, handoff.images()[0].writable),
+        (64 << 20, 1)
+    );
+    let function = &handoff.functions()[0];
+    assert_eq!(
+        (function.host_bdf, function.interrupt_kind, function.vectors),
+        (0x0000_0180, 2, 2)
+    );
+    assert_eq!(
+        (function.config_offset, function.config_bytes),
+        (7 << 40, 4096)
+    );
+    assert_eq!(
+        (function.msix_table_bar, function.msix_pba_offset),
+        (3, 0x2000)
+    );
+    let bar = &function.bars[3];
+    assert_eq!(
+        (bar.region_offset, bar.span_count, bar.spans[1].offset),
+        (3 << 40, 2, 0x3000)
+    );
+    assert_eq!(function.bars[1].len_bytes, 0);
+}
+
+#[test]
+fn a_device_that_is_not_the_planned_one_is_refused() {
+    let plan = plan();
+    let changes: [fn(&mut OpenedFunction); 5] = [
+        |o| o.bars[0].len_bytes = 0x8000,
+        |o| o.bars[3].len_bytes = 0,
+        |o| o.config.len_bytes = 0,
+        |o| o.can_reset = false,
+        |o| o.vectors = 1,
+    ];
+    for change in changes {
+        let mut opened = opened();
+        change(&mut opened);
+        let report = plan.handoff(&[opened]).unwrap_err();
+        assert_eq!(report.id.name(), "device-changed", "{report}");
+    }
+    assert_eq!(plan.handoff(&[]).unwrap_err().id.name(), "bug");
+}

@@ -1,0 +1,230 @@
+//! Plans that are made: on a host of two VFs and on variations of it. Also the fixtures of the other tests.
+
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use iommu::{addr::ByteLen, fake::FakeHost};
+
+use super::{Binding, Interface, Interrupts, Plan, plan};
+use crate::{
+    error::Report,
+    host::Inventory,
+    spec::{Files, GuestSpec, KernelFormat, OptOut},
+};
+
+pub(super) const PF: &str = "0000:01:00.0";
+pub(super) const VF: &str = "0000:01:10.0";
+pub(super) const VF2: &str = "0000:01:10.2";
+
+/// A host that a plan can be made for, with a PF and two free VFs in groups of their own.
+pub(super) fn host() -> FakeHost {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "narrows-plan-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    on(FakeHost::new(std::env::temp_dir().join(name)))
+        .pf(PF, 12)
+        .vf(VF2, PF, 14)
+        .vf(VF, PF, 13)
+}
+
+/// The files of a host besides its PCI functions.
+pub(super) fn on(host: FakeHost) -> FakeHost {
+    host.file(
+        "proc/cpuinfo",
+        "address sizes\t: 39 bits physical, 48 bits virtual\n",
+    )
+    .file("proc/meminfo", "MemAvailable: 8388608 kB\n")
+    .file("sys/devices/system/cpu/online", "0-3\n")
+    .file("dev/kvm", "")
+}
+
+pub(super) fn spec(more: &str) -> GuestSpec {
+    let text = format!("name = \"a\"\nmemory = \"512M\"\nkernel = \"k\"\n{more}");
+    GuestSpec::parse(Path::new("/g/guest.toml"), &text).unwrap()
+}
+
+pub(super) fn device(bdf: &str) -> String {
+    format!("[[device]]\nbdf = \"{bdf}\"\n")
+}
+
+/// What `plan` makes of a guest file's further lines on a host.
+pub(super) fn planned(host: &FakeHost, more: &str) -> Result<Plan, Vec<Report>> {
+    let root = host.write().unwrap();
+    let inventory = Inventory::read(&root).unwrap();
+    fs::remove_dir_all(root.as_path()).unwrap();
+    let files = Files {
+        kernel: KernelFormat::BzImage,
+        root: Some(ByteLen::new(64 << 20)),
+    };
+    plan(&inventory, &spec(more), &files)
+}
+
+#[test]
+fn a_plan_names_everything_the_supervisor_does() {
+    let more = format!(
+        "vcpus = 2\n[root]\nimage = \"r\"\n{}{}",
+        device(VF),
+        device(VF2)
+    );
+    let plan = planned(&host(), &more).unwrap();
+    assert_eq!(
+        (plan.name.as_str(), plan.vcpus, plan.interface),
+        ("a", 2, Interface::Type1)
+    );
+    assert_eq!(
+        plan.groups.iter().map(|g| g.0).collect::<Vec<_>>(),
+        [13, 14]
+    );
+    let [first, second] = plan.functions.as_slice() else {
+        panic!("two functions")
+    };
+    assert_eq!((first.bdf.to_string().as_str(), first.guest_slot), (VF, 1));
+    assert_eq!(
+        (second.bdf.to_string().as_str(), second.guest_slot),
+        (VF2, 2)
+    );
+    assert_eq!(first.binding, Binding::ToBind { set_override: true });
+    assert_eq!((first.vectors, first.has_reset), (3, true));
+    let msix = Interrupts::Msix {
+        table_bar: 3,
+        table_offset: 0,
+        pba_bar: 3,
+        pba_offset: 0x2000,
+    };
+    assert_eq!(first.interrupts, msix);
+    let spans = |bar: usize| -> Vec<(u64, u64)> {
+        let bar = first.bars[bar].as_ref().unwrap();
+        bar.spans.iter().map(|s| (s.offset, s.len_bytes)).collect()
+    };
+    assert_eq!(spans(0), [(0, 0x4000)]);
+    assert_eq!(spans(3), [(0x1000, 0x1000), (0x3000, 0x1000)]);
+    assert_eq!(plan.images[0].at.len_bytes(), 64 << 20);
+    assert!(plan.warnings.is_empty());
+}
+
+#[test]
+fn the_text_of_a_plan_is_what_will_be_done() {
+    let plan = planned(&host(), &device(VF)).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        "guest a: 1 vCPU, 512 MiB\n  \
+           kernel     /g/k\n  \
+           cmdline    \n  \
+           console    off\n  \
+           devices    by type1, IOMMU group 13\n\
+         memory\n  \
+           [0x0, 0x20000000)  RAM, DMA at the same addresses\n\
+         device 0000:01:10.0 -> 00:01.0: group 13, 3 MSI-X vectors\n  \
+           will be bound to vfio-pci and unbound at the end\n  \
+           [0x100000000, 0x100004000)  BAR 0, mapped: +0x0..0x4000\n  \
+           [0x100004000, 0x100008000)  BAR 3, mapped: +0x1000..0x2000 +0x3000..0x4000\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+    assert_eq!(
+        (json["apiVersion"].as_str(), json["kind"].as_str()),
+        (Some("v1alpha1"), Some("Plan"))
+    );
+    let bar = &json["plan"]["functions"][0]["bars"][0];
+    assert_eq!(bar["at"]["start"], "0x100000000");
+}
+
+#[test]
+fn iommufd_is_the_first_choice() {
+    let auto = |host: FakeHost| planned(&host, &device(VF)).unwrap().interface;
+    assert_eq!(auto(host().iommufd()), Interface::Iommufd);
+    assert_eq!(auto(host().vfio("vfio0").iommufd()), Interface::Iommufd);
+    assert_eq!(
+        auto(host().vfio_without_node("vfio0").iommufd()),
+        Interface::Type1
+    );
+    let more = format!("interface = \"type1\"\n{}", device(VF));
+    assert_eq!(
+        planned(&host().iommufd(), &more).unwrap().interface,
+        Interface::Type1
+    );
+}
+
+#[test]
+fn a_bound_function_stays_bound() {
+    let plan = planned(&host().vfio("vfio7"), &device(VF)).unwrap();
+    let cdev = Some("vfio7".to_owned());
+    assert_eq!(plan.functions[0].binding, Binding::Bound { cdev });
+}
+
+#[test]
+fn vectors_are_limited_by_file_and_function() {
+    let vectors = |host: FakeHost, max: u32| {
+        let more = format!("{}max_vectors = {max}\n", device(VF));
+        planned(&host, &more).unwrap().functions[0].vectors
+    };
+    assert_eq!(vectors(host(), 2), 2);
+    assert_eq!(vectors(host(), 200), 3);
+    assert_eq!(vectors(host().config(&[0; 256]).msi(4), 200), 16);
+    assert_eq!(vectors(host().config(&[0; 256]).msi(4), 7), 4);
+    assert_eq!(vectors(host().config(&[0; 256]), 7), 0);
+}
+
+#[test]
+fn an_opt_out_becomes_a_warning_and_is_recorded() {
+    let more = format!("{}accept = [\"no-reset\", \"not-a-vf\"]\n", device(VF));
+    let plan = planned(&host().reset_methods(""), &more).unwrap();
+    assert_eq!(
+        plan.functions[0].opt_outs,
+        [OptOut::NoReset],
+        "the one that was needed"
+    );
+    assert_eq!(plan.warnings.len(), 1);
+    assert_eq!(plan.warnings[0].id.name(), "device-no-reset");
+    assert!(
+        plan.warnings[0]
+            .what
+            .starts_with("assigning VF 0000:01:10.0")
+    );
+}
+
+#[test]
+fn a_whole_group_may_be_assigned_together() {
+    let host = on(FakeHost::new(
+        std::env::temp_dir().join(format!("narrows-group-{}", std::process::id())),
+    ))
+    .pf(PF, 12)
+    .vf(VF, PF, 13)
+    .vf(VF2, PF, 13);
+    let plan = planned(&host, &format!("{}{}", device(VF), device(VF2))).unwrap();
+    assert_eq!(plan.groups.len(), 1);
+}
+
+#[test]
+fn ram_keeps_clear_of_the_groups_reserved_regions() {
+    let host = host().reserved(13, 0x1000_0000, 0x1000_FFFF, "reserved");
+    let plan = planned(&host, &device(VF)).unwrap();
+    let ranges: Vec<String> = plan
+        .memory
+        .ranges
+        .iter()
+        .map(|r| r.at.to_string())
+        .collect();
+    assert_eq!(ranges, ["[0x0, 0x10000000)", "[0x10200000, 0x20200000)"]);
+}
+
+#[test]
+fn a_guest_without_devices_needs_no_iommu() {
+    assert!(
+        planned(&host().no_iommu(), "")
+            .unwrap()
+            .functions
+            .is_empty()
+    );
+}
+
+#[test]
+fn too_many_vcpus_for_the_host_are_a_warning() {
+    let plan = planned(&host(), "vcpus = 5\n").unwrap();
+    assert_eq!(plan.warnings[0].why, ["5 vCPUs, 4 CPUs are online"]);
+}

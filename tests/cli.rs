@@ -1,0 +1,232 @@
+//! What an operator sees: the built binary on made-up hosts.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, id},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use iommu::fake::FakeHost;
+
+const PF: &str = "0000:01:00.0";
+const VF: &str = "0000:01:10.0";
+
+/// What a run of `narrows` left.
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+/// A folder with a guest file, its kernel and a host; removed at its end.
+struct Scene(PathBuf);
+
+impl Scene {
+    fn new(guest: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("narrows-cli-{}-{count}", id()));
+        fs::create_dir_all(&folder).unwrap();
+        let mut kernel = vec![0; 0x1000];
+        kernel[0x1FE..0x200].copy_from_slice(&[0x55, 0xAA]);
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        kernel[0x206..0x208].copy_from_slice(&[0x0F, 2]);
+        kernel[0x236] = 1;
+        fs::write(folder.join("vmlinuz"), kernel).unwrap();
+        fs::write(folder.join("guest.toml"), guest).unwrap();
+        Self(folder)
+    }
+
+    /// Writes a host with a free VF, changed by `change`.
+    fn host(self, change: fn(FakeHost) -> FakeHost) -> Self {
+        let host = FakeHost::new(self.0.join("root"))
+            .file(
+                "proc/cpuinfo",
+                "address sizes : 39 bits physical, 48 bits virtual\n",
+            )
+            .file("proc/meminfo", "MemAvailable: 8388608 kB\n")
+            .file("sys/devices/system/cpu/online", "0-3\n")
+            .file("dev/kvm", "")
+            .pf(PF, 12)
+            .vf(VF, PF, 13);
+        change(host).write().unwrap();
+        self
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        narrows(&self.0, arguments)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn narrows(folder: &Path, arguments: &[&str]) -> Ran {
+    let output = Command::new(env!("CARGO_BIN_EXE_narrows"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("NO_COLOR")
+        .output()
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+fn guest(more: &str) -> String {
+    format!("name = \"web-1\"\nmemory = \"512M\"\nkernel = \"vmlinuz\"\n{more}")
+}
+
+fn with_vf() -> String {
+    guest(&format!("\n[[device]]\nbdf = \"{VF}\"\n"))
+}
+
+#[test]
+fn check_needs_no_host() {
+    let ran = Scene::new(&with_vf()).run(&["check", "guest.toml", "--root", "/nowhere"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ran.stdout, "guest.toml: guest web-1 is well-formed\n");
+}
+
+#[test]
+fn check_points_at_the_mistake() {
+    let ran = Scene::new(&guest("vcpu = 2\n")).run(&["check", "guest.toml"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert_eq!(
+        ran.stderr,
+        "error[spec-unknown-key]: key `vcpu` is not known\n  \
+           --> guest.toml:4:1\n    \
+             |\n  \
+           4 | vcpu = 2\n    \
+             | ^^^^\n  \
+           why: an unknown key is refused, so that no wish is silently ignored\n  \
+           fix: did you mean `vcpus`? (docs/errors.md#spec-unknown-key)\n"
+    );
+}
+
+#[test]
+fn check_looks_at_the_files() {
+    let scene = Scene::new(&guest("initramfs = \"initrd\"\n"));
+    fs::write(scene.0.join("vmlinuz"), "text").unwrap();
+    let ran = scene.run(&["check", "guest.toml", "--json"]);
+    assert_eq!(ran.code, Some(1));
+    let json: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+    assert_eq!(
+        (&json["apiVersion"], &json["kind"]),
+        (&"v1alpha1".into(), &"Errors".into())
+    );
+    let ids: Vec<_> = json["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["id"].as_str())
+        .collect();
+    assert_eq!(ids, [Some("kernel-format"), Some("file-unreadable")]);
+    assert_eq!(json["errors"][1]["location"]["line"], 4);
+}
+
+#[test]
+fn plan_shows_what_would_be_done() {
+    let scene = Scene::new(&with_vf()).host(|host| host);
+    let ran = scene.run(&["--root", "root", "plan", "guest.toml"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    assert!(
+        ran.stdout.starts_with("guest web-1: 1 vCPU, 512 MiB\n"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout
+            .contains("device 0000:01:10.0 -> 00:01.0: group 13, 3 MSI-X vectors")
+    );
+
+    let ran = scene.run(&["--root", "root", "plan", "guest.toml", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((ran.code, &json["kind"]), (Some(0), &"Plan".into()));
+    assert_eq!(json["plan"]["functions"][0]["bdf"], VF);
+}
+
+#[test]
+fn a_refusal_ends_with_3() {
+    let scene = Scene::new(&with_vf()).host(|host| host.driver("igbvf"));
+    let ran = scene.run(&["--root", "root", "plan", "guest.toml"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""));
+    assert!(
+        ran.stderr.starts_with(
+            "error[device-host-driver]: cannot assign VF 0000:01:10.0\n  --> guest.toml:6:7\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr
+            .contains("fix: echo 0000:01:10.0 > /sys/bus/pci/drivers/igbvf/unbind")
+    );
+}
+
+#[test]
+fn an_opt_out_is_a_warning_on_standard_error() {
+    let guest = with_vf() + "accept = [\"no-reset\"]\n";
+    let scene = Scene::new(&guest).host(|host| host.reset_methods(""));
+    let ran = scene.run(&["--root", "root", "plan", "guest.toml"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(
+        ran.stderr
+            .starts_with("warning[device-no-reset]: assigning VF 0000:01:10.0"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stdout.contains("  accepted: no-reset\n"));
+}
+
+#[test]
+fn a_host_that_is_none_is_named() {
+    let ran = Scene::new(&with_vf()).run(&["--root", "/nowhere", "plan", "guest.toml"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.starts_with("error[host-unreadable]"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_wrong_command_line_ends_with_64() {
+    let folder = std::env::temp_dir();
+    for arguments in [
+        &[] as &[&str],
+        &["plan"],
+        &["fly"],
+        &["check", "x", "--color", "sometimes"],
+    ] {
+        let ran = narrows(&folder, arguments);
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (Some(64), ""),
+            "{arguments:?}"
+        );
+    }
+    let ran = narrows(&folder, &["--version"]);
+    assert_eq!(ran.code, Some(0));
+    assert!(ran.stdout.starts_with("narrows 0."));
+    assert_eq!(narrows(&folder, &["--help"]).code, Some(0));
+}
+
+#[test]
+fn colour_is_for_terminals_or_on_request() {
+    let scene = Scene::new("x");
+    assert!(!scene.run(&["check", "guest.toml"]).stderr.contains('\x1b'));
+    assert!(
+        scene
+            .run(&["check", "guest.toml", "--color", "always"])
+            .stderr
+            .contains('\x1b')
+    );
+}

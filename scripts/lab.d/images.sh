@@ -125,7 +125,7 @@ build_guest_initrd() {
     local kernel=$1 tree=$2
     mkdir -p "$tree"/{bin,dev,m,mnt,proc,sys,tmp}
     cp "$ROOT/usr/bin/busybox" "$tree/bin/busybox"
-    ln -s busybox "$tree/bin/sh"
+    ln -s busybox "$tree/bin/sh" # its shell finds the other applets by itself
     install -m 755 "$LAB_PARTS/guest-init" "$tree/init"
     [[ $kernel != stock ]] || put_modules "$tree/m" "${GUEST_MODULES[@]}"
 }

@@ -45,13 +45,14 @@ machine_args() {
         -netdev "hubport,id=net0,hubid=0"
         -device "igb,id=nic,bus=port1,netdev=net0,mac=52:54:00:11:22:33,romfile="
     )
+    # Namespace 1 is the primary's alone: a shared one would be attached to every VF as it appears.
     make_disk "$disks/namespace1.img"
     ARGS+=(
         -device "pcie-root-port,id=port2,chassis=2,slot=2,bus=pcie.0,addr=0x3"
         -device "nvme-subsys,id=subsystem,nqn=lab"
         -device "nvme,id=nvme,bus=port2,serial=lab-sriov,subsys=subsystem,max_ioqpairs=$((queues + 2)),msix_qsize=$((queues + 3)),sriov_max_vfs=$vfs,sriov_vq_flexible=$queues,sriov_vi_flexible=$vectors,sriov_max_vq_per_vf=4,sriov_max_vi_per_vf=2"
         -drive "file=$disks/namespace1.img,if=none,id=disk1,format=raw"
-        -device "nvme-ns,drive=disk1,bus=nvme,nsid=1,shared=on"
+        -device "nvme-ns,drive=disk1,bus=nvme,nsid=1,shared=off"
     )
     for ((nsid = 2; nsid <= vfs + 1; nsid++)); do
         make_disk "$disks/namespace$nsid.img"

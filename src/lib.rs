@@ -2,3 +2,8 @@
 //!
 //! This library is the supervisor S and the operator's tool. What runs beside the guest is the package `jailed`.
 //! The order of the `mod` lines is the dependency order: read top to bottom, it is the program.
+
+pub mod error;
+pub mod spec;
+
+pub mod plan;

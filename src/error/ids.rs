@@ -1,0 +1,273 @@
+//! The table of errors: one row per stable id, each with a section in `docs/errors.md`.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// Who can remove the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Blame {
+    /// Who wrote the guest file or the command line.
+    Operator,
+    /// How the host is set up.
+    Host,
+    /// What the device is or does.
+    Device,
+    /// What the guest did.
+    Guest,
+    /// A bug of Narrows.
+    Us,
+}
+
+/// How `narrows` ends, by exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Something failed.
+    Failed = 1,
+    /// A safety check refused: nothing was changed.
+    Refused = 3,
+    /// The command line is wrong.
+    Usage = 64,
+}
+
+/// The stable name of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(
+    missing_docs,
+    reason = "the row of the table below and the section in docs/errors.md say what each is"
+)]
+pub enum ErrorId {
+    // the guest file
+    SpecUnreadable = 0,
+    SpecSyntax,
+    SpecUnknownKey,
+    SpecMissingKey,
+    SpecWrongType,
+    BadName,
+    BadSize,
+    BadNumber,
+    BadChoice,
+    BadBdf,
+    BadUuid,
+    BadCmdline,
+    BadOptOut,
+    BadConsole,
+    FileUnreadable,
+    KernelFormat,
+    ImageSize,
+    // the host and its capacity
+    HostUnreadable,
+    KvmAbsent,
+    InterfaceAbsent,
+    TooManyVcpus,
+    MemoryInsufficient,
+    HugepagesInsufficient,
+    NumaNodeAbsent,
+    LayoutImpossible,
+    // devices
+    DeviceAbsent,
+    DeviceListedTwice,
+    TooManyDevices,
+    TooManyVectors,
+    DeviceNotAVf,
+    DeviceHostDriver,
+    DriverOverrideSet,
+    DeviceNoGroup,
+    DeviceNoReset,
+    ConfigUnreadable,
+    IoBar,
+    BarBelowPage,
+    MsixOutsideBar,
+    // isolation
+    NoIommu,
+    NoiommuMode,
+    UnsafeInterrupts,
+    GroupShared,
+    ReservedDirect,
+    ReservedDirectRelaxable,
+    // while a guest is set up and runs
+    NotPermitted,
+    DeviceBindFailed,
+    DeviceOpenFailed,
+    DeviceChanged,
+    DeviceResetFailed,
+    DmaMapFailed,
+    MemoryUnavailable,
+    SpawnFailed,
+    ConfinementUnproven,
+    GuestSetUpFailed,
+    GuestPanicked,
+    GuestTripleFault,
+    KvmFailed,
+    DeviceFailed,
+    DeviceRequested,
+    ProcessKilled,
+    HostNotRestored,
+    Bug,
+    Usage,
+}
+
+/// One row: what is fixed about an error.
+struct Row {
+    id: ErrorId,
+    name: &'static str,
+    blame: Blame,
+    exit: Exit,
+}
+
+const fn row(id: ErrorId, name: &'static str, blame: Blame, exit: Exit) -> Row {
+    Row {
+        id,
+        name,
+        blame,
+        exit,
+    }
+}
+
+const ROWS: [Row; ErrorId::COUNT] = {
+    use Blame::{Device, Guest, Host, Operator, Us};
+    use ErrorId as Id;
+    use Exit::{Failed, Refused};
+    [
+        row(Id::SpecUnreadable, "spec-unreadable", Operator, Failed),
+        row(Id::SpecSyntax, "spec-syntax", Operator, Failed),
+        row(Id::SpecUnknownKey, "spec-unknown-key", Operator, Failed),
+        row(Id::SpecMissingKey, "spec-missing-key", Operator, Failed),
+        row(Id::SpecWrongType, "spec-wrong-type", Operator, Failed),
+        row(Id::BadName, "bad-name", Operator, Failed),
+        row(Id::BadSize, "bad-size", Operator, Failed),
+        row(Id::BadNumber, "bad-number", Operator, Failed),
+        row(Id::BadChoice, "bad-choice", Operator, Failed),
+        row(Id::BadBdf, "bad-bdf", Operator, Failed),
+        row(Id::BadUuid, "bad-uuid", Operator, Failed),
+        row(Id::BadCmdline, "bad-cmdline", Operator, Failed),
+        row(Id::BadOptOut, "bad-opt-out", Operator, Failed),
+        row(Id::BadConsole, "bad-console", Operator, Failed),
+        row(Id::FileUnreadable, "file-unreadable", Operator, Failed),
+        row(Id::KernelFormat, "kernel-format", Operator, Failed),
+        row(Id::ImageSize, "image-size", Operator, Failed),
+        row(Id::HostUnreadable, "host-unreadable", Host, Failed),
+        row(Id::KvmAbsent, "kvm-absent", Host, Failed),
+        row(Id::InterfaceAbsent, "interface-absent", Host, Failed),
+        row(Id::TooManyVcpus, "too-many-vcpus", Operator, Failed),
+        row(Id::MemoryInsufficient, "memory-insufficient", Host, Failed),
+        row(
+            Id::HugepagesInsufficient,
+            "hugepages-insufficient",
+            Host,
+            Failed,
+        ),
+        row(Id::NumaNodeAbsent, "numa-node-absent", Operator, Failed),
+        row(Id::LayoutImpossible, "layout-impossible", Host, Failed),
+        row(Id::DeviceAbsent, "device-absent", Operator, Failed),
+        row(
+            Id::DeviceListedTwice,
+            "device-listed-twice",
+            Operator,
+            Failed,
+        ),
+        row(Id::TooManyDevices, "too-many-devices", Operator, Failed),
+        row(Id::TooManyVectors, "too-many-vectors", Operator, Failed),
+        row(Id::DeviceNotAVf, "device-not-a-vf", Operator, Refused),
+        row(Id::DeviceHostDriver, "device-host-driver", Host, Refused),
+        row(Id::DriverOverrideSet, "driver-override-set", Host, Refused),
+        row(Id::DeviceNoGroup, "device-no-group", Host, Refused),
+        row(Id::DeviceNoReset, "device-no-reset", Device, Refused),
+        row(Id::ConfigUnreadable, "config-unreadable", Host, Refused),
+        row(Id::IoBar, "io-bar", Device, Refused),
+        row(Id::BarBelowPage, "bar-below-page", Device, Refused),
+        row(Id::MsixOutsideBar, "msix-outside-bar", Device, Refused),
+        row(Id::NoIommu, "no-iommu", Host, Refused),
+        row(Id::NoiommuMode, "noiommu-mode", Host, Refused),
+        row(Id::UnsafeInterrupts, "unsafe-interrupts", Host, Refused),
+        row(Id::GroupShared, "group-shared", Host, Refused),
+        row(Id::ReservedDirect, "reserved-direct", Host, Refused),
+        row(
+            Id::ReservedDirectRelaxable,
+            "reserved-direct-relaxable",
+            Host,
+            Refused,
+        ),
+        row(Id::NotPermitted, "not-permitted", Operator, Failed),
+        row(Id::DeviceBindFailed, "device-bind-failed", Host, Failed),
+        row(Id::DeviceOpenFailed, "device-open-failed", Host, Failed),
+        row(Id::DeviceChanged, "device-changed", Device, Refused),
+        row(
+            Id::DeviceResetFailed,
+            "device-reset-failed",
+            Device,
+            Refused,
+        ),
+        row(Id::DmaMapFailed, "dma-map-failed", Host, Failed),
+        row(Id::MemoryUnavailable, "memory-unavailable", Host, Failed),
+        row(Id::SpawnFailed, "spawn-failed", Host, Failed),
+        row(Id::ConfinementUnproven, "confinement-unproven", Us, Refused),
+        row(Id::GuestSetUpFailed, "guest-set-up-failed", Us, Failed),
+        row(Id::GuestPanicked, "guest-panicked", Guest, Failed),
+        row(Id::GuestTripleFault, "guest-triple-fault", Guest, Failed),
+        row(Id::KvmFailed, "kvm-failed", Host, Failed),
+        row(Id::DeviceFailed, "device-failed", Device, Failed),
+        row(Id::DeviceRequested, "device-requested", Host, Failed),
+        row(Id::ProcessKilled, "process-killed", Host, Failed),
+        row(Id::HostNotRestored, "host-not-restored", Host, Failed),
+        row(Id::Bug, "bug", Us, Failed),
+        row(Id::Usage, "usage", Operator, Exit::Usage),
+    ]
+};
+
+// Every row stands at its id's place, so that a lookup is an index.
+const _: () = {
+    let mut index = 0;
+    while index < ROWS.len() {
+        assert!(ROWS[index].id as usize == index);
+        index += 1;
+    }
+};
+
+impl ErrorId {
+    /// How many there are; [`ErrorId::Usage`] stays the last.
+    pub const COUNT: usize = Self::Usage as usize + 1;
+
+    /// All ids, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ROWS.iter().map(|row| row.id)
+    }
+
+    /// The id as the operator reads it, e.g. `group-shared`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Whose fault it is unless the report says otherwise.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        self.row().blame
+    }
+
+    /// How `narrows` ends on it.
+    #[must_use]
+    pub fn exit(self) -> Exit {
+        self.row().exit
+    }
+
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
+}
+
+impl fmt::Display for ErrorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for ErrorId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

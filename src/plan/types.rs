@@ -1,0 +1,210 @@
+//! The plan: everything the supervisor does, decided before it touches anything.
+
+use std::{ops::Deref, path::PathBuf};
+
+use iommu::{addr::ByteLen, bdf::Bdf, topology::GroupId};
+use jailed::addr::GpaRange;
+use serde::{Serialize, Serializer};
+
+use crate::{
+    error::Report,
+    spec::{ConsoleSpec, HugepageSize, OnReboot, OptOut, RootMode, Uuid},
+};
+
+/// A plan that passed every check. Only [`super::plan`] makes one, and nothing changes one afterwards; its fields are
+/// read through [`Contents`].
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Plan(pub(super) Contents);
+
+impl Deref for Plan {
+    type Target = Contents;
+
+    fn deref(&self) -> &Contents {
+        &self.0
+    }
+}
+
+/// What a [`Plan`] says.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contents {
+    /// The guest's name.
+    pub name: String,
+    /// vCPUs, 1 to 64.
+    pub vcpus: u32,
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initial RAM file system.
+    pub initramfs: Option<PathBuf>,
+    /// The kernel's command line, at most 2047 bytes.
+    pub cmdline: String,
+    /// What follows when the guest asks for a reboot.
+    pub on_reboot: OnReboot,
+    /// The serial console.
+    pub console: ConsoleSpec,
+    /// RAM.
+    pub memory: Memory,
+    /// Images that the guest sees as persistent memory, in the order of their descriptors.
+    pub images: Vec<Image>,
+    /// By which kernel interface the functions are assigned.
+    pub interface: Interface,
+    /// The IOMMU groups that are opened whole, each once.
+    pub groups: Vec<GroupId>,
+    /// The functions, in the order in which the guest finds them.
+    pub functions: Vec<Function>,
+    /// The ACPI tables, to be copied to [`jailed::machine::ACPI_START`].
+    #[serde(serialize_with = "length")]
+    pub acpi: Vec<u8>,
+    /// Opt-outs that were taken and other things worth knowing.
+    pub warnings: Vec<Report>,
+}
+
+/// The kernel interface that assigns the functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interface {
+    /// iommufd and device files.
+    Iommufd,
+    /// VFIO groups in a type1 container.
+    Type1,
+}
+
+/// Guest RAM: one file, laid out in ranges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// The size of the file; the ranges add up to it.
+    pub size: ByteLen,
+    /// The huge pages that back it.
+    pub hugepages: Option<HugepageSize>,
+    /// The NUMA node it is taken from.
+    pub numa_node: Option<u32>,
+    /// The ranges, ascending, the first from 0; they follow each other in the file.
+    pub ranges: Vec<Ram>,
+}
+
+/// A range of RAM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Ram {
+    /// Where the guest has it.
+    #[serde(serialize_with = "range")]
+    pub at: GpaRange,
+    /// Where it lies in the RAM file, in bytes.
+    pub file_offset: u64,
+}
+
+/// An image that the guest sees as persistent memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// The file.
+    pub path: PathBuf,
+    /// What the guest may do with it.
+    pub mode: RootMode,
+    /// Where the guest has it; its length is the file's.
+    #[serde(serialize_with = "range")]
+    pub at: GpaRange,
+}
+
+/// A function to assign.
+#[derive(Clone, Debug, Serialize)]
+pub struct Function {
+    /// Its address on the host.
+    pub bdf: Bdf,
+    /// Its folder in sysfs.
+    pub path: PathBuf,
+    /// The guest's slot on bus 0.
+    pub guest_slot: u8,
+    /// Its IOMMU group.
+    pub group: GroupId,
+    /// What has to be done before it can be opened.
+    pub binding: Binding,
+    /// Whether the kernel says that it can reset it (`reset_method`).
+    pub has_reset: bool,
+    /// The token shared by a PF and its VFs.
+    pub vf_token: Option<Uuid>,
+    /// How many interrupt vectors the guest gets.
+    pub vectors: u32,
+    /// Which interrupts those are.
+    pub interrupts: Interrupts,
+    /// BARs 0 to 5.
+    pub bars: [Option<Bar>; 6],
+    /// The refusals that were opted out of and would have applied.
+    pub opt_outs: Vec<OptOut>,
+}
+
+/// What has to be done before a function can be opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum Binding {
+    /// Nothing: it is bound to vfio-pci.
+    Bound {
+        /// The name of its device file under `/dev/vfio/devices`, where the kernel has those.
+        cdev: Option<String>,
+    },
+    /// Bind it to vfio-pci; no driver has it and `driver_override` is empty or names vfio-pci.
+    ToBind {
+        /// Whether `driver_override` has to be written first, and emptied afterwards.
+        set_override: bool,
+    },
+}
+
+/// The interrupts of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Interrupts {
+    /// None.
+    None,
+    /// MSI.
+    Msi,
+    /// MSI-X, with its table and pending bits inside of memory BARs.
+    Msix {
+        /// BAR of the table.
+        table_bar: u8,
+        /// Offset of the table in its BAR, in bytes.
+        table_offset: u32,
+        /// BAR of the pending bits.
+        pba_bar: u8,
+        /// Offset of the pending bits in their BAR, in bytes.
+        pba_offset: u32,
+    },
+}
+
+/// A memory BAR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Bar {
+    /// Where the guest finds it.
+    #[serde(serialize_with = "range")]
+    pub at: GpaRange,
+    /// 64-bit: it takes the next index as well.
+    pub is_64bit: bool,
+    /// Prefetchable.
+    pub is_prefetchable: bool,
+    /// What is mapped into the guest: the BAR without the pages of the MSI-X table and the pending bits.
+    pub spans: Vec<Span>,
+}
+
+/// A mapped part of a BAR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// Offset in the BAR in bytes, page aligned.
+    pub offset: u64,
+    /// Length in bytes, a multiple of the page size.
+    pub len_bytes: u64,
+}
+
+fn range<S: Serializer>(range: &GpaRange, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Range {
+        start: String,
+        end: String,
+    }
+    Range {
+        start: range.start().to_string(),
+        end: range.end().to_string(),
+    }
+    .serialize(serializer)
+}
+
+#[expect(clippy::ptr_arg, reason = "serde calls it with the type of the field")]
+fn length<S: Serializer>(bytes: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{} bytes", bytes.len()))
+}

@@ -61,7 +61,6 @@ get_kernel_tree() {
     done
     # What the packages' own scripts would have linked.
     [[ -e $new/usr/bin/awk ]] || ln -s mawk "$new/usr/bin/awk"
-    [[ -e $new/usr/bin/python3 ]] || ln -s "$(basename "$(compgen -G "$new/usr/bin/python3.*" | head -n 1)")" "$new/usr/bin/python3"
 
     config=$(private_apt "$LAB_SOURCE_SUITE")
     progress "fetching the kernel's source..."

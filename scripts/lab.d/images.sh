@@ -19,7 +19,7 @@ GUEST_MODULES=(igbvf nvme nd_e820 nfit nd_pmem erofs squashfs)
 pack() {
     find "$1" -exec touch -h -d @0 {} +
     (
-        cd "$1"
+        cd "$1" || exit
         find . -mindepth 1 | LC_ALL=C sort |
             "$ROOT/usr/bin/busybox" cpio -o -H newc -R 0:0 --renumber-inodes --ignore-devno 2>/dev/null
     ) >"$2"
@@ -148,7 +148,7 @@ build_qemu() {
     put_program "$tree" usr/bin/qemu-system-x86_64
     mkdir -p "$tree/usr/share/qemu"
     for file in bios-256k.bin bios-microvm.bin qboot.rom kvmvapic.bin linuxboot_dma.bin pvh.bin; do
-        cp -L "$(find "$ROOT"/usr/share/{qemu,seabios} -name "$file" | head -n 1)" "$tree/usr/share/qemu/"
+        find "$ROOT"/usr/share/{qemu,seabios} -name "$file" -exec cp -L {} "$tree/usr/share/qemu/" \;
     done
 }
 

@@ -61,7 +61,6 @@ get_kernel_tree() {
     done
     # What the packages' own scripts would have linked.
     [[ -e $new/usr/bin/awk ]] || ln -s mawk "$new/usr/bin/awk"
-    [[ -e $new/usr/bin/python3 ]] || ln -s "$(basename "$(compgen -G "$new/usr/bin/python3.*" | head -n 1)")" "$new/usr/bin/python3"
 
     config=$(private_apt "$LAB_SOURCE_SUITE")
     progress "fetching the kernel's source..."
@@ -73,10 +72,11 @@ get_kernel_tree() {
         private usr/bin/xz -dc | tar -x -C "$new/linux" --strip-components=1 --no-same-owner
     cp "$LAB_PARTS/lab-kernel.config" "$new/linux/lab.config"
     progress "configuring..."
+    # kconfig warns of every line that the fragment changes.
     in_compiler "$new" 'cd /linux
-        make -s tinyconfig
+        make -s tinyconfig 2>/dev/null
         cat lab.config >>.config
-        make -s olddefconfig
+        make -s olddefconfig 2>/dev/null
         grep -q ^CONFIG_IOMMUFD=y .config' ||
         refuse no-iommufd "cannot build the lab kernel" "$package cannot be configured with iommufd" \
             "set NARROWS_LAB_KERNEL to a ready one, or use --kernel stock"
@@ -95,5 +95,5 @@ build_lab_kernel() {
     in_compiler "$tree" "cd /linux && make -s -j$(nproc) KBUILD_BUILD_HOST=lab KBUILD_BUILD_USER=lab bzImage" >"$log" 2>&1 ||
         refuse kernel-build "cannot build the lab kernel" "$(tail -n 3 "$log" | tr '\n' ' ')" "read $log"
     cp "$tree/linux/arch/x86/boot/bzImage" "$1"
-    progress "built the lab kernel"
+    rm -rf "$tree.key" "$tree" # more than 2 GB, of no further use
 }

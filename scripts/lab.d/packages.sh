@@ -27,8 +27,9 @@ find_mirror() {
         return
     fi
     # Security and update archives live elsewhere and hold no whole suite: their names have a dash.
+    # shellcheck disable=SC2016 # apt expands
     apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-        awk '$1 ~ /^(bookworm|trixie|forky|sid|oldstable|stable|testing|unstable)$/ && $2 == "main" { print $3; exit }'
+        awk '$1 ~ /^(bookworm|trixie|forky|sid|oldstable|stable|testing|unstable)$/ && $2 == "main" && !found++ { print $3 }'
 }
 
 # private_apt SUITE: writes an apt configuration for SUITE, if it is not there, and prints its path.
@@ -100,7 +101,7 @@ apt_do() {
 
 # newest_package CONFIG PATTERN: prints the newest package name that matches the extended regex.
 newest_package() {
-    apt-cache -c "$1" pkgnames 2>/dev/null | grep -E -x -- "$2" | sort -V | tail -n 1
+    apt-cache -c "$1" pkgnames 2>/dev/null | grep -E -x -- "$2" | sort -V | tail -n 1 || true
 }
 
 # get_packages: makes $ROOT, the private tree with programs and the stock kernel.
@@ -114,7 +115,7 @@ get_packages() {
     progress "reading Debian's package lists ($LAB_SUITE)..."
     apt_do "$config" apt-get update
     # The concrete package, and without its dependencies: they are for making it the machine's kernel.
-    kernel=$(apt-cache -c "$config" depends linux-image-amd64 | awk '$1 == "Depends:" { print $2; exit }')
+    kernel=$(apt-cache -c "$config" depends linux-image-amd64 | awk '$1 == "Depends:" && !found++ { print $2 }')
     progress "fetching packages (qemu, $kernel, nvme-cli, ...)..."
     rm -f "$home"/archives/*.deb.new
     apt_do "$config" apt-get install --download-only "${LAB_PROGRAMS[@]}"

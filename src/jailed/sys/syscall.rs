@@ -35,6 +35,29 @@ impl Errno {
     pub const TIMED_OUT: Self = Self(110);
 }
 
+/// A span of time as the kernel takes it.
+///
+/// *Source:* `include/uapi/linux/time_types.h, struct __kernel_timespec (v6.12)`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+const _: () = assert!(size_of::<Timespec>() == 16);
+
+impl Timespec {
+    /// A span of this many milliseconds.
+    #[must_use]
+    pub fn from_millis(timeout_ms: u32) -> Self {
+        Self {
+            seconds: i64::from(timeout_ms / 1000),
+            nanoseconds: i64::from(timeout_ms % 1000) * 1_000_000,
+        }
+    }
+}
+
 /// System call numbers.
 pub mod number {
     /// `write`

@@ -113,6 +113,30 @@ impl IovaRange {
         ByteLen(self.end.0 - self.start.0)
     }
 
+    /// The range from `start` to `last`, both in it, as the kernel writes ranges; `None` where `last` is before `start`.
+    ///
+    /// The address 2^64 - 1 is left out: no half-open range can hold it, and no page that ends there can be mapped.
+    #[must_use]
+    pub const fn from_inclusive(start: Iova, last: Iova) -> Option<Self> {
+        let end = Iova(last.0.saturating_add(1));
+        if start.0 >= end.0 {
+            return None;
+        }
+        Some(Self { start, end })
+    }
+
+    /// Whether `iova` is in the range.
+    #[must_use]
+    pub const fn contains(&self, iova: Iova) -> bool {
+        self.start.0 <= iova.0 && iova.0 < self.end.0
+    }
+
+    /// Whether every address of `other` is in this range.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
     /// Whether the two ranges share an address.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -3,8 +3,22 @@
 //! Read-only facts come from a re-rootable [`sysfs::SysRoot`] into a [`topology::Topology`]; nothing there opens a
 //! device. A [`space::AddressSpace`] is one guest's IOMMU context, by iommufd or by type1; devices are attached to it,
 //! RAM is mapped according to the [`ledger::Ledger`], and [`space::AddressSpace::seal`] closes every handle that
-//! could change the map. The order of the `pub mod` lines is the dependency order.
+//! could change the map. The order of the `mod` lines is the dependency order.
 
 pub mod addr;
 pub mod bdf;
+pub mod error;
+pub mod sysfs;
 pub mod topology;
+// Fixtures for tests, of this package and of those above it; ordinary code never names it.
+pub mod fake;
+pub mod ledger;
+// The kernel's ABI: ioctls, their structures, and the one mmap. All of the crate's unsafe code.
+pub mod bind;
+pub mod device;
+mod iommufd;
+pub mod space;
+mod sys;
+mod type1;
+
+pub use error::{Blame, Errno, IommuError};

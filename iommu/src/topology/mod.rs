@@ -1,13 +1,101 @@
 //! What the host's sysfs says of its PCI functions and IOMMU groups. Facts only, with the file each came from.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::Serialize;
 
 use crate::{
     addr::{ByteLen, IovaRange},
     bdf::Bdf,
+    error::Result,
+    sysfs::SysRoot,
 };
+
+mod function;
+mod group;
+mod host;
+mod interrupts;
+
+pub use interrupts::parse_interrupts;
+
+impl Topology {
+    /// Reads everything under `root`. Needs no privilege; without it some facts stay unknown.
+    ///
+    /// # Errors
+    /// `sysfs-io`, `sysfs-malformed`.
+    pub fn read(root: &SysRoot) -> Result<Self> {
+        Ok(Self {
+            functions: function::read_all(root)?,
+            groups: group::read_all(root)?,
+            iommus: root.list("sys/class/iommu")?,
+            has_iommufd: root.exists("dev/iommu"),
+            unsafe_interrupts: host::read_unsafe_interrupts(root)?,
+            unsafe_noiommu: host::read_unsafe_noiommu(root)?,
+        })
+    }
+
+    /// The group of a function.
+    #[must_use]
+    pub fn group_of(&self, bdf: Bdf) -> Option<(GroupId, &Group)> {
+        let id = self.functions.get(&bdf)?.group?;
+        Some((id, self.groups.get(&id)?))
+    }
+
+    /// The VFs of a PF, by address.
+    pub fn vfs_of(&self, pf: Bdf) -> impl Iterator<Item = &Function> {
+        self.functions
+            .values()
+            .filter(move |function| function.physfn == Some(pf))
+    }
+}
+
+/// Reads the members of a group and their drivers, as they are now.
+///
+/// # Errors
+/// `sysfs-io`.
+pub fn read_members(root: &SysRoot, group: GroupId) -> Result<Vec<Member>> {
+    group::read_members(root, group)
+}
+
+/// Reads the driver that a function is bound to now; `None` where it is bound to none.
+///
+/// # Errors
+/// `sysfs-io`, `no-such-function`.
+pub fn read_driver(root: &SysRoot, bdf: Bdf) -> Result<Option<String>> {
+    function::read_driver(root, bdf)
+}
+
+/// Reads what a function's `driver_override` says now; `None` where it is not set.
+///
+/// # Errors
+/// `sysfs-io`.
+pub fn read_driver_override(root: &SysRoot, bdf: Bdf) -> Result<Option<String>> {
+    function::read_driver_override(root, bdf)
+}
+
+/// The folder of a function, below the root.
+#[must_use]
+pub fn function_path(bdf: Bdf) -> PathBuf {
+    PathBuf::from(format!("sys/bus/pci/devices/{bdf}"))
+}
+
+/// A member of a group with its driver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its name: the address, for a PCI function.
+    pub name: String,
+    /// The driver it is bound to.
+    pub driver: Option<String>,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.driver {
+            Some(driver) => write!(f, "{} (driver {driver})", self.name),
+            None => write!(f, "{} (no driver)", self.name),
+        }
+    }
+}
 
 /// A host as sysfs shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -20,7 +108,7 @@ pub struct Topology {
     pub iommus: Vec<String>,
     /// Whether `/dev/iommu` exists (iommufd).
     pub has_iommufd: bool,
-    /// `allow_unsafe_interrupts` of `vfio_iommu_type1` and of `iommufd`; `None` where the module is not loaded.
+    /// `allow_unsafe_interrupts` of `vfio_iommu_type1` and of `iommufd`, each where the module is loaded.
     pub unsafe_interrupts: Vec<(PathBuf, bool)>,
     /// `enable_unsafe_noiommu_mode` of `vfio`; `None` where there is no such parameter.
     pub unsafe_noiommu: Option<(PathBuf, bool)>,
@@ -33,9 +121,11 @@ pub struct GroupId(pub u32);
 /// An IOMMU group: the smallest set of functions that the IOMMU can tell from others.
 #[derive(Clone, Debug, Serialize)]
 pub struct Group {
-    /// Its members.
+    /// Its members that are PCI functions of the domains 0000 to ffff.
     pub members: Vec<Bdf>,
-    /// `type`: `DMA`, `DMA-FQ`, `identity`, `blocked`, …
+    /// The names of all other members. Whoever counts members counts these too.
+    pub other_members: Vec<String>,
+    /// `type`: `DMA`, `DMA-FQ`, `identity`, `blocked`, …; `unknown` where the kernel does not tell.
     pub domain_type: String,
     /// The windows of addresses that must not be mapped.
     pub reserved: Vec<ReservedRegion>,
@@ -77,7 +167,8 @@ pub struct Function {
     pub bars: [Option<HostBar>; 6],
     /// The words of `reset_method`, in order; empty where the kernel cannot reset it.
     pub reset_methods: Vec<String>,
-    /// The name under `vfio-dev`, e.g. `vfio3`, where the function is bound to a VFIO driver.
+    /// The name of its device node, e.g. `vfio3`, where the function is bound to a VFIO driver and
+    /// `/dev/vfio/devices/vfio3` exists. (A kernel without device nodes shows the name under `vfio-dev` all the same.)
     pub vfio_cdev: Option<String>,
     /// The interrupts it offers, read from configuration space.
     pub interrupts: Interrupts,

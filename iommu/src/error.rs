@@ -1,0 +1,379 @@
+//! What can go wrong between Narrows and the host's IOMMU, with the facts of each case.
+
+use std::{fmt, io, path::PathBuf};
+
+use crate::{
+    addr::IovaRange,
+    bdf::Bdf,
+    ledger::Unmappable,
+    space::Interface,
+    topology::{GroupId, Member},
+};
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, IommuError>;
+
+/// Whose doing a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The operator asked for something that cannot be.
+    Operator,
+    /// The host, its kernel or its firmware.
+    Host,
+    /// The device, or its firmware.
+    Device,
+    /// Narrows: a bug.
+    Us,
+}
+
+/// An errno as the kernel gave it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Errno(i32);
+
+impl Errno {
+    /// The errno `raw`.
+    #[must_use]
+    pub const fn new(raw: i32) -> Self {
+        Self(raw)
+    }
+
+    /// The errno of a failed call; EIO where the failure is none of the kernel's.
+    #[must_use]
+    pub fn of(error: &io::Error) -> Self {
+        Self(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn raw(self) -> i32 {
+        self.0
+    }
+
+    /// The errno's name in the headers; `None` for those this crate does not expect.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
+        NAMES
+            .iter()
+            .find(|(raw, _)| *raw == self.0)
+            .map(|(_, name)| *name)
+    }
+}
+
+/// The errnos that VFIO, iommufd and sysfs return.
+const NAMES: &[(i32, &str)] = &[
+    (libc::EPERM, "EPERM"),
+    (libc::ENOENT, "ENOENT"),
+    (libc::EINTR, "EINTR"),
+    (libc::EIO, "EIO"),
+    (libc::ENXIO, "ENXIO"),
+    (libc::E2BIG, "E2BIG"),
+    (libc::EBADF, "EBADF"),
+    (libc::EAGAIN, "EAGAIN"),
+    (libc::ENOMEM, "ENOMEM"),
+    (libc::EACCES, "EACCES"),
+    (libc::EFAULT, "EFAULT"),
+    (libc::EBUSY, "EBUSY"),
+    (libc::EEXIST, "EEXIST"),
+    (libc::ENODEV, "ENODEV"),
+    (libc::ENOTDIR, "ENOTDIR"),
+    (libc::EINVAL, "EINVAL"),
+    (libc::EMFILE, "EMFILE"),
+    (libc::ENOTTY, "ENOTTY"),
+    (libc::ENOSPC, "ENOSPC"),
+    (libc::EROFS, "EROFS"),
+    (libc::ERANGE, "ERANGE"),
+    (libc::EOVERFLOW, "EOVERFLOW"),
+    (libc::EMSGSIZE, "EMSGSIZE"),
+    (libc::EOPNOTSUPP, "EOPNOTSUPP"),
+    (libc::EADDRINUSE, "EADDRINUSE"),
+    (libc::ETIMEDOUT, "ETIMEDOUT"),
+];
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "errno {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A failure. Each variant's fields are the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IommuError {
+    /// A file of sysfs or procfs cannot be read or written.
+    #[error("{}: {call} failed: {errno}", path.display())]
+    Sysfs {
+        /// The file, with the root it was looked up under.
+        path: PathBuf,
+        /// `read`, `write`, `list` or `readlink`.
+        call: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+    /// A file of sysfs does not say what it should.
+    #[error("{}: {text:?} is not {wanted}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        text: String,
+        /// What was expected.
+        wanted: &'static str,
+    },
+    /// There is no such PCI function.
+    #[error("{bdf} is not a PCI function of this host")]
+    NoFunction {
+        /// The address asked for.
+        bdf: Bdf,
+    },
+    /// The function is behind no IOMMU.
+    #[error("{bdf} is in no IOMMU group")]
+    NoGroup {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// The function has no device node of its own.
+    #[error("{bdf} has no node in /dev/vfio/devices")]
+    NoCdev {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// Unbinding would take the function from a driver of the host.
+    #[error("{bdf} is in use by the host's driver {driver}")]
+    HostDriver {
+        /// The function.
+        bdf: Bdf,
+        /// The driver.
+        driver: String,
+    },
+    /// The function is not bound to what it was just bound to.
+    #[error("{bdf} is bound to {} instead of {}", or_none(found.as_deref()), or_none(wanted.as_deref()))]
+    BindMismatch {
+        /// The function.
+        bdf: Bdf,
+        /// The driver it should have; `None` for no driver.
+        wanted: Option<String>,
+        /// The driver it has.
+        found: Option<String>,
+    },
+    /// The device node did not appear.
+    #[error("{} did not appear within {waited_ms} ms of binding {bdf}", path.display())]
+    NodeTimeout {
+        /// The function.
+        bdf: Bdf,
+        /// The node.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited_ms: u64,
+    },
+    /// A device node cannot be opened.
+    #[error("{} cannot be opened: {errno}", path.display())]
+    Open {
+        /// The node.
+        path: PathBuf,
+        /// Why.
+        errno: Errno,
+    },
+    /// Another process holds the group or the device.
+    #[error("{} is in use by another process: {errno}", path.display())]
+    NodeBusy {
+        /// The node.
+        path: PathBuf,
+        /// EBUSY.
+        errno: Errno,
+    },
+    /// The kernel's VFIO is not one that this program knows.
+    #[error("VFIO offers {found}, not {wanted}")]
+    Unsupported {
+        /// What was asked for.
+        wanted: &'static str,
+        /// What the kernel said.
+        found: String,
+    },
+    /// A member of the group is bound to a driver that is not VFIO's.
+    #[error("group {} is not viable: it holds {}", group.0, list(members))]
+    GroupNotViable {
+        /// The group.
+        group: GroupId,
+        /// Its members and their drivers.
+        members: Vec<Member>,
+    },
+    /// The kernel refuses to give the device away.
+    #[error(
+        "{bdf} may not be attached: {call} failed: {errno} (interrupts are not remapped, or firmware claims memory of it)"
+    )]
+    AttachForbidden {
+        /// The function.
+        bdf: Bdf,
+        /// The call.
+        call: &'static str,
+        /// EPERM.
+        errno: Errno,
+    },
+    /// A call on a device failed.
+    #[error("{bdf}: {call} failed: {errno}")]
+    DeviceCall {
+        /// The function.
+        bdf: Bdf,
+        /// The call.
+        call: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+    /// A call on the IOMMU context failed.
+    #[error("{interface} context: {call} failed: {errno}")]
+    SpaceCall {
+        /// The interface.
+        interface: Interface,
+        /// The call.
+        call: &'static str,
+        /// Why.
+        errno: Errno,
+    },
+    /// The IOMMU did not take a mapping.
+    #[error("{range} cannot be mapped: {call} failed: {errno}")]
+    MapFailed {
+        /// The addresses.
+        range: IovaRange,
+        /// The call.
+        call: &'static str,
+        /// Why. ENOMEM is most often `RLIMIT_MEMLOCK`.
+        errno: Errno,
+    },
+    /// The ledger refuses a mapping.
+    #[error(transparent)]
+    Unmappable(#[from] Unmappable),
+    /// No device is attached, so there is no IOMMU to ask or to map in.
+    #[error("{interface} context has no device")]
+    NothingAttached {
+        /// The interface.
+        interface: Interface,
+    },
+    /// The device has been attached before.
+    #[error("{bdf} is attached already")]
+    AttachedTwice {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// The device belongs to another guest's map.
+    #[error("{bdf} is not attached to this guest's map")]
+    NotOfThisSpace {
+        /// The function.
+        bdf: Bdf,
+    },
+    /// Configuration space ended early.
+    #[error("{bdf}: {call} of {wanted} bytes at {offset:#x} moved {got}")]
+    ShortConfig {
+        /// The function.
+        bdf: Bdf,
+        /// `pread` or `pwrite`.
+        call: &'static str,
+        /// Where.
+        offset: u64,
+        /// How many bytes.
+        wanted: usize,
+        /// How many came.
+        got: usize,
+    },
+    /// A register did not take the value written to it.
+    #[error("{bdf}: {register} reads {found:#x} after {written:#x} was written")]
+    RegisterStuck {
+        /// The function.
+        bdf: Bdf,
+        /// The register.
+        register: &'static str,
+        /// What was written.
+        written: u32,
+        /// What it reads.
+        found: u32,
+    },
+    /// What the kernel or the device says about a region makes no sense.
+    #[error("{bdf}: {what} of region {index} is malformed")]
+    BadRegion {
+        /// The function.
+        bdf: Bdf,
+        /// The region.
+        index: u32,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+impl IommuError {
+    /// The stable name of this kind of failure, as the documentation lists it.
+    #[must_use]
+    pub const fn id(&self) -> &'static str {
+        match self {
+            Self::Sysfs { .. } => "sysfs-io",
+            Self::Malformed { .. } => "sysfs-malformed",
+            Self::NoFunction { .. } => "no-such-function",
+            Self::NoGroup { .. } => "no-iommu-group",
+            Self::NoCdev { .. } => "no-vfio-cdev",
+            Self::HostDriver { .. } => "host-driver",
+            Self::BindMismatch { .. } => "bind-mismatch",
+            Self::NodeTimeout { .. } => "vfio-node-timeout",
+            Self::Open { .. } => "vfio-node-open",
+            Self::NodeBusy { .. } => "vfio-node-busy",
+            Self::Unsupported { .. } => "vfio-unsupported",
+            Self::GroupNotViable { .. } => "group-not-viable",
+            Self::AttachForbidden { .. } => "attach-forbidden",
+            Self::DeviceCall { .. } => "device-call",
+            Self::SpaceCall { .. } => "iommu-call",
+            Self::MapFailed { .. } => "map-failed",
+            Self::Unmappable(why) => why.id(),
+            Self::NothingAttached { .. } => "nothing-attached",
+            Self::AttachedTwice { .. } => "attached-twice",
+            Self::NotOfThisSpace { .. } => "not-of-this-space",
+            Self::ShortConfig { .. } => "config-short",
+            Self::RegisterStuck { .. } => "register-stuck",
+            Self::BadRegion { .. } => "region-malformed",
+        }
+    }
+
+    /// Whose doing it is, as far as the evidence tells.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self {
+            Self::NoFunction { .. }
+            | Self::NoGroup { .. }
+            | Self::HostDriver { .. }
+            | Self::NodeBusy { .. }
+            | Self::GroupNotViable { .. } => Blame::Operator,
+            Self::Sysfs { .. }
+            | Self::Malformed { .. }
+            | Self::NoCdev { .. }
+            | Self::BindMismatch { .. }
+            | Self::NodeTimeout { .. }
+            | Self::Open { .. }
+            | Self::Unsupported { .. }
+            | Self::AttachForbidden { .. }
+            | Self::SpaceCall { .. }
+            | Self::MapFailed { .. } => Blame::Host,
+            Self::DeviceCall { .. }
+            | Self::ShortConfig { .. }
+            | Self::RegisterStuck { .. }
+            | Self::BadRegion { .. } => Blame::Device,
+            // The plan keeps clear of what the ledger refuses.
+            Self::Unmappable(_)
+            | Self::NothingAttached { .. }
+            | Self::AttachedTwice { .. }
+            | Self::NotOfThisSpace { .. } => Blame::Us,
+        }
+    }
+}
+
+fn or_none(driver: Option<&str>) -> &str {
+    driver.unwrap_or("no driver")
+}
+
+fn list(members: &[Member]) -> String {
+    let words: Vec<String> = members.iter().map(Member::to_string).collect();
+    words.join(", ")
+}

@@ -6,4 +6,8 @@
 pub mod error;
 pub mod spec;
 
+pub mod sys;
+
 pub mod plan;
+
+pub mod supervisor;

@@ -86,6 +86,7 @@ pub enum ErrorId {
     NoIommu,
     NoiommuMode,
     UnsafeInterrupts,
+    NoInterruptRemapping,
     GroupShared,
     ReservedDirect,
     ReservedDirectRelaxable,
@@ -184,6 +185,12 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::NoIommu, "no-iommu", Host, Refused),
         row(Id::NoiommuMode, "noiommu-mode", Host, Refused),
         row(Id::UnsafeInterrupts, "unsafe-interrupts", Host, Refused),
+        row(
+            Id::NoInterruptRemapping,
+            "no-interrupt-remapping",
+            Host,
+            Refused,
+        ),
         row(Id::GroupShared, "group-shared", Host, Refused),
         row(Id::ReservedDirect, "reserved-direct", Host, Refused),
         row(

@@ -226,6 +226,16 @@ impl Uuid {
             });
         is_uuid.then(|| Self(text.to_ascii_lowercase()))
     }
+
+    /// Its 16 bytes, in the order of the text.
+    #[must_use]
+    pub fn bytes(&self) -> [u8; 16] {
+        let mut digits = self.0.chars().filter_map(|c| c.to_digit(16));
+        std::array::from_fn(|_| {
+            let mut digit = || u8::try_from(digits.next().unwrap_or(0)).unwrap_or(0);
+            digit() << 4 | digit()
+        })
+    }
 }
 
 impl fmt::Display for Uuid {

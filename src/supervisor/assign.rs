@@ -10,17 +10,20 @@ use iommu::{
     bdf::Bdf,
     bind::{Binding, VFIO_PCI},
     device::Device,
-    error::Error,
+    IommuError as Error,
     ledger::{Kind, Permission},
+    addr::{ByteLen, IovaRange},
     space::{AddressSpace, Attaching, DeviceNode, Mapping, VfToken},
     sysfs::SysRoot,
     topology::{ReservedRegion, Topology},
 };
 
+use jailed::addr::GpaRange;
+
 use super::{fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
 use crate::{
     error::{ErrorId, Report},
-    plan::{self, Interface, OpenedFunction, Plan, Region, iova_range},
+    plan::{self, Interface, OpenedFunction, Plan, Region, iova_of},
     spec::RootMode,
 };
 
@@ -168,7 +171,7 @@ impl Space {
         let mut space = self.space.attached(self.reserved).map_err(failed)?;
         for range in &plan.memory.ranges {
             let mapping = Mapping {
-                range: iova_range(range.at),
+                range: iova_range(range.at)?,
                 file: ram.file(),
                 offset: range.file_offset,
                 permission: Permission::ReadWrite,
@@ -183,7 +186,7 @@ impl Space {
                 RootMode::Copy => (Permission::ReadWrite, Kind::Ram),
             };
             let mapping = Mapping {
-                range: iova_range(image.at),
+                range: iova_range(image.at)?,
                 file,
                 offset: 0,
                 permission,
@@ -280,6 +283,14 @@ fn failed(bdf: Bdf, error: &Error) -> Fault {
         ),
     };
     Report::new(id, format!("cannot assign {bdf}"), error.to_string(), fix).into()
+}
+
+/// Where devices see a range of the guest's addresses: at the same numbers.
+fn iova_range(at: GpaRange) -> Result<IovaRange, Fault> {
+    IovaRange::new(iova_of(at.start()), ByteLen::new(at.len_bytes())).ok_or_else(|| {
+        let doing = format!("mapping {at}");
+        Fault::io(doing)(std::io::Error::other("the range wraps"))
+    })
 }
 
 fn not_mapped(plan: &Plan, error: &Error) -> Report {

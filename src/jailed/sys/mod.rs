@@ -3,6 +3,10 @@
 // UNSAFETY: this folder wraps raw system calls and shared mappings; each wrapper states what its caller owes.
 
 pub mod futex;
+pub mod kvm;
+pub mod kvm_abi;
+pub mod memory;
 pub mod shared;
+pub mod spin;
 pub mod syscall;
 pub mod thread;

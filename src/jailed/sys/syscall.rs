@@ -27,6 +27,8 @@ impl Fd {
 pub struct Errno(pub u32);
 
 impl Errno {
+    /// No error: for a fault that no system call reported.
+    pub const NONE: Self = Self(0);
     /// `EINTR`.
     pub const INTERRUPTED: Self = Self(4);
     /// `EAGAIN`.

@@ -60,7 +60,7 @@ pub(super) fn check_memory(size: ByteLen, hugepages: Option<HugepageSize>) -> Re
             "write a larger size".to_owned(),
         );
     }
-    if size.raw() % unit.raw() != 0 {
+    if !size.raw().is_multiple_of(unit.raw()) {
         return bad(
             format!("it is not a multiple of {unit}, the size of the pages that back it"),
             format!("write a multiple of {unit}"),

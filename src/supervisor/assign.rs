@@ -7,12 +7,12 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use iommu::{
+    IommuError as Error,
+    addr::{ByteLen, IovaRange},
     bdf::Bdf,
     bind::{Binding, VFIO_PCI},
     device::Device,
-    IommuError as Error,
     ledger::{Kind, Permission},
-    addr::{ByteLen, IovaRange},
     space::{AddressSpace, Attaching, DeviceNode, Mapping, VfToken},
     sysfs::SysRoot,
     topology::{ReservedRegion, Topology},
@@ -34,7 +34,7 @@ const MSIX_IRQ: u32 = 2;
 
 /// What was taken so far.
 #[derive(Debug)]
-pub struct Assigned<'a> {
+pub(super) struct Assigned<'a> {
     plan: &'a Plan,
     root: &'a SysRoot,
     bound: Vec<Binding>,
@@ -43,7 +43,7 @@ pub struct Assigned<'a> {
 
 /// A guest's IOMMU context with all devices in it and nothing mapped.
 #[derive(Debug)]
-pub struct Space {
+pub(super) struct Space {
     space: AddressSpace<Attaching>,
     reserved: Vec<ReservedRegion>,
 }
@@ -51,7 +51,7 @@ pub struct Space {
 impl<'a> Assigned<'a> {
     /// Nothing taken yet.
     #[must_use]
-    pub fn none(plan: &'a Plan, root: &'a SysRoot) -> Self {
+    pub(super) fn none(plan: &'a Plan, root: &'a SysRoot) -> Self {
         Self {
             plan,
             root,
@@ -64,10 +64,11 @@ impl<'a> Assigned<'a> {
     ///
     /// # Errors
     /// `device-bind-failed`, `device-host-driver`.
-    pub fn bind(&mut self, log: &Log) -> Result<(), Fault> {
+    pub(super) fn bind(&mut self, log: &Log) -> Result<(), Fault> {
         for function in &self.plan.functions {
             let bdf = function.bdf;
-            let binding = Binding::bind(self.root, bdf, VFIO_PCI).map_err(|error| failed(bdf, &error))?;
+            let binding =
+                Binding::bind(self.root, bdf, VFIO_PCI).map_err(|error| failed(bdf, &error))?;
             log.say(&format!(
                 "{bdf} is bound to vfio-pci (before: {})",
                 binding.driver_before().unwrap_or("no driver")
@@ -81,7 +82,7 @@ impl<'a> Assigned<'a> {
     ///
     /// # Errors
     /// `device-open-failed`, `no-interrupt-remapping`, `group-shared`, `device-reset-failed`.
-    pub fn open(&mut self) -> Result<Option<Space>, Fault> {
+    pub(super) fn open(&mut self) -> Result<Option<Space>, Fault> {
         let Some(first) = self.plan.functions.first() else {
             return Ok(None);
         };
@@ -101,7 +102,10 @@ impl<'a> Assigned<'a> {
             if let Some(group) = topology.groups.get(&node.group) {
                 reserved.extend(group.reserved.iter().cloned());
             }
-            node.vf_token = function.vf_token.as_ref().map(|uuid| VfToken::new(uuid.bytes()));
+            node.vf_token = function
+                .vf_token
+                .as_ref()
+                .map(|uuid| VfToken::new(uuid.bytes()));
             let device = space.attach(&node).map_err(failed)?;
             let result = quiesce(&device);
             self.devices.push(device);
@@ -114,7 +118,7 @@ impl<'a> Assigned<'a> {
     ///
     /// # Errors
     /// `device-open-failed`.
-    pub fn opened(&self) -> Result<Vec<OpenedFunction>, Fault> {
+    pub(super) fn opened(&self) -> Result<Vec<OpenedFunction>, Fault> {
         self.devices
             .iter()
             .zip(&self.plan.functions)
@@ -126,7 +130,7 @@ impl<'a> Assigned<'a> {
 
     /// The devices' descriptors, in the plan's order.
     #[must_use]
-    pub fn devices(&self) -> Vec<BorrowedFd<'_>> {
+    pub(super) fn devices(&self) -> Vec<BorrowedFd<'_>> {
         self.devices.iter().map(AsFd::as_fd).collect()
     }
 
@@ -134,7 +138,7 @@ impl<'a> Assigned<'a> {
     ///
     /// # Errors
     /// `device-reset-failed`.
-    pub fn reset_for_reboot(&self) -> Result<(), Fault> {
+    pub(super) fn reset_for_reboot(&self) -> Result<(), Fault> {
         for device in &self.devices {
             quiesce(device).map_err(|error| failed(device.bdf(), &error))?;
         }
@@ -144,7 +148,7 @@ impl<'a> Assigned<'a> {
     /// Gives everything back: bus master off, interrupts off, reset, closed, bound as before. What fails does not
     /// keep the rest from being given back.
     #[must_use]
-    pub fn release(self, log: &Log) -> Vec<Report> {
+    pub(super) fn release(self, log: &Log) -> Vec<Report> {
         let mut left = Vec::new();
         for device in self.devices {
             if let Err(error) = quiesce(&device) {
@@ -166,7 +170,13 @@ impl Space {
     ///
     /// # Errors
     /// `dma-map-failed`.
-    pub fn map_and_seal(self, plan: &Plan, ram: &Ram, files: &Files, log: &Log) -> Result<Dma, Fault> {
+    pub(super) fn map_and_seal(
+        self,
+        plan: &Plan,
+        ram: &Ram,
+        files: &Files,
+        log: &Log,
+    ) -> Result<Dma, Fault> {
         let failed = |error: Error| Fault::from(not_mapped(plan, &error));
         let mut space = self.space.attached(self.reserved).map_err(failed)?;
         for range in &plan.memory.ranges {
@@ -277,7 +287,22 @@ fn failed(bdf: Bdf, error: &Error) -> Fault {
             ErrorId::DeviceResetFailed,
             "reset the PF or the host; the device must not go to another guest in this state",
         ),
-        _ => (
+        Error::Malformed { .. }
+        | Error::NoFunction { .. }
+        | Error::NoGroup { .. }
+        | Error::NoCdev { .. }
+        | Error::Open { .. }
+        | Error::NodeBusy { .. }
+        | Error::Unsupported { .. }
+        | Error::DeviceCall { .. }
+        | Error::SpaceCall { .. }
+        | Error::MapFailed { .. }
+        | Error::Unmappable(_)
+        | Error::NothingAttached { .. }
+        | Error::AttachedTwice { .. }
+        | Error::NotOfThisSpace { .. }
+        | Error::ShortConfig { .. }
+        | Error::BadRegion { .. } => (
             ErrorId::DeviceOpenFailed,
             "see the kernel log, and who else has the device open (fuser /dev/vfio/*)",
         ),
@@ -296,7 +321,10 @@ fn iova_range(at: GpaRange) -> Result<IovaRange, Fault> {
 fn not_mapped(plan: &Plan, error: &Error) -> Report {
     Report::new(
         ErrorId::DmaMapFailed,
-        format!("cannot map the memory of guest {} for its devices", plan.name),
+        format!(
+            "cannot map the memory of guest {} for its devices",
+            plan.name
+        ),
         error.to_string(),
         "raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity in a unit) or the host's free memory; see the kernel log",
     )

@@ -16,7 +16,7 @@ use rustix::{
 
 /// Where the console's bytes go and come from.
 #[derive(Debug)]
-pub enum Target {
+pub(super) enum Target {
     /// Nowhere.
     Off,
     /// Standard output and input.
@@ -27,7 +27,7 @@ pub enum Target {
 
 /// What the operator typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Typed {
+pub(super) enum Typed {
     /// Nothing to act on.
     Nothing,
     /// The escape to stop the guest: Ctrl-A, then x.
@@ -39,7 +39,7 @@ const ESCAPE: u8 = 1;
 
 /// The console of one run.
 #[derive(Debug)]
-pub struct Console {
+pub(super) struct Console {
     target: Target,
     from_guest: OwnedFd,
     to_guest: OwnedFd,
@@ -57,7 +57,7 @@ impl Console {
     ///
     /// # Errors
     /// The errno of `pipe2`, `open` or `tcsetattr`.
-    pub fn new(target: Target) -> io::Result<Self> {
+    pub(super) fn new(target: Target) -> io::Result<Self> {
         let nonblocking = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (from_guest, guest_out) = pipe_with(nonblocking)?;
         let (guest_in, to_guest) = pipe_with(nonblocking)?;
@@ -87,25 +87,25 @@ impl Console {
 
     /// Whether the guest has a console at all.
     #[must_use]
-    pub fn is_on(&self) -> bool {
+    pub(super) fn is_on(&self) -> bool {
         !matches!(self.target, Target::Off)
     }
 
     /// D's ends of the pipes: output, input.
     #[must_use]
-    pub fn guest_ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+    pub(super) fn guest_ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
         (self.guest_out.as_fd(), self.guest_in.as_fd())
     }
 
     /// The pipe to wait on for bytes of the guest.
     #[must_use]
-    pub fn from_guest(&self) -> BorrowedFd<'_> {
+    pub(super) fn guest_output(&self) -> BorrowedFd<'_> {
         self.from_guest.as_fd()
     }
 
     /// The input to wait on, while it is open and the guest has taken what was typed before.
     #[must_use]
-    pub fn input(&self) -> Option<BorrowedFd<'static>> {
+    pub(super) fn input(&self) -> Option<BorrowedFd<'static>> {
         (self.stdin_open && self.waiting.is_empty()).then(rustix::stdio::stdin)
     }
 
@@ -113,7 +113,7 @@ impl Console {
     ///
     /// # Errors
     /// The errno of reading the pipe or writing the target.
-    pub fn copy_output(&mut self) -> io::Result<()> {
+    pub(super) fn copy_output(&mut self) -> io::Result<()> {
         let mut bytes = [0_u8; 4096];
         loop {
             let count = match rustix::io::read(&self.from_guest, &mut bytes) {
@@ -135,7 +135,7 @@ impl Console {
     ///
     /// # Errors
     /// The errno of reading standard input or writing the pipe.
-    pub fn copy_input(&mut self) -> io::Result<Typed> {
+    pub(super) fn copy_input(&mut self) -> io::Result<Typed> {
         let mut bytes = [0_u8; 512];
         let count = match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
             Ok(0) => {
@@ -155,7 +155,7 @@ impl Console {
     ///
     /// # Errors
     /// The errno of writing the pipe.
-    pub fn flush_input(&mut self) -> io::Result<()> {
+    pub(super) fn flush_input(&mut self) -> io::Result<()> {
         while !self.waiting.is_empty() {
             match rustix::io::write(&self.to_guest, &self.waiting) {
                 Ok(count) => drop(self.waiting.drain(..count)),
@@ -169,7 +169,7 @@ impl Console {
 
     /// Whether typed bytes wait for the guest to take them.
     #[must_use]
-    pub fn has_waiting_input(&self) -> bool {
+    pub(super) fn has_waiting_input(&self) -> bool {
         !self.waiting.is_empty()
     }
 
@@ -197,8 +197,8 @@ impl Console {
 impl Drop for Console {
     fn drop(&mut self) {
         if let Some(before) = &self.terminal_before {
-            // Nothing can be done about a terminal that has gone.
-            drop(tcsetattr(io::stdin(), OptionalActions::Now, before));
+            // A terminal that has gone cannot be put back, and needs not be.
+            tcsetattr(io::stdin(), OptionalActions::Now, before).ok();
         }
     }
 }

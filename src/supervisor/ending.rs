@@ -144,8 +144,14 @@ mod tests {
 
     #[test]
     fn every_kind_of_end_has_its_own_status() {
-        let killed = RunEnd::Killed { role: Role::Vcpu, signal: 9 };
-        let broken = RunEnd::Broken { role: Role::Device, status: 22 };
+        let killed = RunEnd::Killed {
+            role: Role::Vcpu,
+            signal: 9,
+        };
+        let broken = RunEnd::Broken {
+            role: Role::Device,
+            status: 22,
+        };
         let ends = [
             RunEnd::PoweredOff,
             RunEnd::RebootRequested,
@@ -170,7 +176,13 @@ mod tests {
         for status in 0..=u8::MAX {
             let end = RunEnd::from_status(Role::Vcpu, status, last);
             if Ending::from_status(status).is_none() {
-                assert_eq!(end, RunEnd::Broken { role: Role::Vcpu, status });
+                assert_eq!(
+                    end,
+                    RunEnd::Broken {
+                        role: Role::Vcpu,
+                        status
+                    }
+                );
             }
         }
     }

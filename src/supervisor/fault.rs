@@ -12,7 +12,7 @@ use crate::{
 
 /// A failure to start a guest, or to take it apart.
 #[derive(Debug)]
-pub enum Fault {
+pub(super) enum Fault {
     /// A call failed that has nothing to do with a device.
     Io {
         /// What was being done.
@@ -60,33 +60,37 @@ impl From<Report> for Fault {
 
 impl Fault {
     /// An I/O failure while `doing` something.
-    pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |error| Self::Io { doing, error }
     }
 
     /// The fault as the operator reads it.
     #[must_use]
-    pub fn into_report(self, plan: &Plan) -> Report {
+    pub(super) fn into_report(self, plan: &Plan) -> Report {
         let start = format!("cannot start guest {}", plan.name);
         match self {
             Self::Reported(report) => *report,
-            Self::Io { doing, error } => not_permitted(&start, &doing, &error).unwrap_or_else(|| {
-                Report::new(
-                    ErrorId::SpawnFailed,
-                    start,
-                    format!("{doing}: {error}"),
-                    "see the kernel log; run it again when the cause is gone",
-                )
-            }),
-            Self::Memory { doing, error } => not_permitted(&start, doing, &error).unwrap_or_else(|| {
-                Report::new(
-                    ErrorId::MemoryUnavailable,
-                    start,
-                    format!("{doing} ({}): {error}", plan.memory.size),
-                    "free memory or huge pages on the host, or ask for less in the guest file",
-                )
-            }),
+            Self::Io { doing, error } => {
+                not_permitted(&start, &doing, &error).unwrap_or_else(|| {
+                    Report::new(
+                        ErrorId::SpawnFailed,
+                        start,
+                        format!("{doing}: {error}"),
+                        "see the kernel log; run it again when the cause is gone",
+                    )
+                })
+            }
+            Self::Memory { doing, error } => {
+                not_permitted(&start, doing, &error).unwrap_or_else(|| {
+                    Report::new(
+                        ErrorId::MemoryUnavailable,
+                        start,
+                        format!("{doing} ({}): {error}", plan.memory.size),
+                        "free memory or huge pages on the host, or ask for less in the guest file",
+                    )
+                })
+            }
             Self::ProgramAbsent { path } => Report::new(
                 ErrorId::SpawnFailed,
                 start,
@@ -161,7 +165,10 @@ fn setup(plan: &Plan, role: Role, report: SetupReport) -> Report {
         return Report::new(
             ErrorId::FileUnreadable,
             what,
-            format!("reading {} or the initramfs: {error}", plan.kernel.display()),
+            format!(
+                "reading {} or the initramfs: {error}",
+                plan.kernel.display()
+            ),
             "check the file system that holds them",
         );
     }

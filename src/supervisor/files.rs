@@ -20,7 +20,7 @@ use crate::{
 
 /// What is open for the whole run.
 #[derive(Debug)]
-pub struct Files {
+pub(super) struct Files {
     kvm: File,
     null: File,
     kernel: File,
@@ -33,7 +33,7 @@ impl Files {
     ///
     /// # Errors
     /// [`Fault::Io`] with the path.
-    pub fn open(plan: &Plan) -> Result<Self, Fault> {
+    pub(super) fn open(plan: &Plan) -> Result<Self, Fault> {
         let mut both = OpenOptions::new();
         both.read(true).write(true);
         Ok(Self {
@@ -49,7 +49,7 @@ impl Files {
     ///
     /// # Errors
     /// [`Fault::Io`] where the console's file cannot be opened.
-    pub fn console_target(plan: &Plan) -> Result<Target, Fault> {
+    pub(super) fn console_target(plan: &Plan) -> Result<Target, Fault> {
         Ok(match &plan.console {
             ConsoleSpec::Off => Target::Off,
             ConsoleSpec::Stdio => Target::Stdio,
@@ -63,27 +63,27 @@ impl Files {
     }
 
     /// `/dev/kvm`.
-    pub fn kvm(&self) -> BorrowedFd<'_> {
+    pub(super) fn kvm(&self) -> BorrowedFd<'_> {
         self.kvm.as_fd()
     }
 
     /// `/dev/null`.
-    pub fn null(&self) -> BorrowedFd<'_> {
+    pub(super) fn null(&self) -> BorrowedFd<'_> {
         self.null.as_fd()
     }
 
     /// The kernel.
-    pub fn kernel(&self) -> BorrowedFd<'_> {
+    pub(super) fn kernel(&self) -> BorrowedFd<'_> {
         self.kernel.as_fd()
     }
 
     /// The initramfs.
-    pub fn initramfs(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn initramfs(&self) -> Option<BorrowedFd<'_>> {
         self.initramfs.as_ref().map(AsFd::as_fd)
     }
 
     /// The images, in the plan's order.
-    pub fn images(&self) -> Vec<BorrowedFd<'_>> {
+    pub(super) fn images(&self) -> Vec<BorrowedFd<'_>> {
         self.images.iter().map(AsFd::as_fd).collect()
     }
 }
@@ -112,11 +112,16 @@ fn image(image: &Image) -> Result<OwnedFd, Fault> {
 }
 
 fn private_copy(mut file: &File, len_bytes: u64) -> io::Result<OwnedFd> {
-    let copy = memfd_create("narrows-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let copy = memfd_create(
+        "narrows-image",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
     let mut to = File::from(copy);
     let copied = io::copy(&mut file, &mut to)?;
     if copied > len_bytes {
-        return Err(io::Error::other("the image has grown since the plan was made"));
+        return Err(io::Error::other(
+            "the image has grown since the plan was made",
+        ));
     }
     ftruncate(&to, len_bytes)?;
     fcntl_add_seals(&to, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

@@ -33,7 +33,7 @@ use crate::sys::{
 
 /// The two programs, found beside `narrows`.
 #[derive(Debug)]
-pub struct Programs {
+pub(super) struct Programs {
     vcpu: PathBuf,
     device: PathBuf,
 }
@@ -43,8 +43,9 @@ impl Programs {
     ///
     /// # Errors
     /// [`Fault::ProgramAbsent`].
-    pub fn find() -> Result<Self, Fault> {
-        let own = std::env::current_exe().map_err(Fault::io("finding this program's own folder"))?;
+    pub(super) fn find() -> Result<Self, Fault> {
+        let own =
+            std::env::current_exe().map_err(Fault::io("finding this program's own folder"))?;
         let folder = own.parent().unwrap_or_else(|| Path::new("/"));
         let beside = |role: Role| {
             let path = folder.join(role.program());
@@ -63,43 +64,47 @@ impl Programs {
 
 /// What the launch needs besides the handoff; all of it outlives the guest.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub(super) struct Parts<'a> {
     /// The facts for both.
-    pub handoff: &'a Handoff,
+    pub(super) handoff: &'a Handoff,
     /// `/dev/kvm`.
-    pub kvm: BorrowedFd<'a>,
+    pub(super) kvm: BorrowedFd<'a>,
     /// `/dev/null`, in place of what the guest does not have.
-    pub null: BorrowedFd<'a>,
+    pub(super) null: BorrowedFd<'a>,
     /// The RAM file.
-    pub ram: BorrowedFd<'a>,
+    pub(super) ram: BorrowedFd<'a>,
     /// The kernel.
-    pub kernel: BorrowedFd<'a>,
+    pub(super) kernel: BorrowedFd<'a>,
     /// The initramfs.
-    pub initramfs: Option<BorrowedFd<'a>>,
+    pub(super) initramfs: Option<BorrowedFd<'a>>,
     /// The images, in the handoff's order.
-    pub images: Vec<BorrowedFd<'a>>,
+    pub(super) images: Vec<BorrowedFd<'a>>,
     /// The VFIO devices, in the handoff's order.
-    pub devices: Vec<BorrowedFd<'a>>,
+    pub(super) devices: Vec<BorrowedFd<'a>>,
     /// The console's pipes: output, input.
-    pub console: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    pub(super) console: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
 }
 
 /// A guest that runs.
 #[derive(Debug)]
-pub struct Running {
+pub(super) struct Running {
     /// V.
-    pub vcpu: Process,
+    pub(super) vcpu: Process,
     /// D.
-    pub device: Process,
+    pub(super) device: Process,
     /// What they count.
-    pub counters: CounterView,
+    pub(super) counters: CounterView,
 }
 
 /// Starts D, then V, waits until both have built their part, and lets the guest go.
 ///
 /// # Errors
 /// [`Fault::Setup`] with what V or D said; both processes are gone then.
-pub fn launch(programs: &Programs, parts: &Parts<'_>, signals: &Signals) -> Result<Running, Fault> {
+pub(super) fn launch(
+    programs: &Programs,
+    parts: &Parts<'_>,
+    signals: &Signals,
+) -> Result<Running, Fault> {
     let making = |what: &str| Fault::io(format!("making {what}"));
     let handoff = sealed_handoff(parts.handoff).map_err(making("the handoff"))?;
     let ring = ring_file(parts.handoff).map_err(making("the ring"))?;
@@ -113,7 +118,13 @@ pub fn launch(programs: &Programs, parts: &Parts<'_>, signals: &Signals) -> Resu
 
     let (device_word, device_end) = control_pair().map_err(making("a control socket"))?;
     let (console_out, console_in) = parts.console.unwrap_or((parts.null, parts.null));
-    let mut fds = vec![handoff.as_fd(), device_end.as_fd(), ring.as_fd(), console_out, console_in];
+    let mut fds = vec![
+        handoff.as_fd(),
+        device_end.as_fd(),
+        ring.as_fd(),
+        console_out,
+        console_in,
+    ];
     fds.extend(&parts.devices);
     for list in [&errors, &requests, &irqs, &latches] {
         fds.extend(list.iter().map(AsFd::as_fd));
@@ -238,7 +249,10 @@ fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn sealed_handoff(handoff: &Handoff) -> io::Result<OwnedFd> {
-    let file = memfd_create("narrows-handoff", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let file = memfd_create(
+        "narrows-handoff",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
     let mut bytes = handoff_bytes(handoff);
     while !bytes.is_empty() {
         let written = rustix::io::write(&file, bytes)?;
@@ -252,7 +266,10 @@ fn sealed_handoff(handoff: &Handoff) -> io::Result<OwnedFd> {
 fn ring_file(handoff: &Handoff) -> io::Result<OwnedFd> {
     let vcpus = usize::try_from(handoff.vcpu_count).map_err(io::Error::other)?;
     let layout = Layout::new(vcpus, handoff.functions().len());
-    let file = memfd_create("narrows-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let file = memfd_create(
+        "narrows-ring",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
     ftruncate(&file, layout.size_bytes() as u64)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)

@@ -7,7 +7,7 @@ use std::{
 
 /// The log of one run.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     guest: String,
     start: Instant,
     is_quiet: bool,
@@ -16,7 +16,7 @@ pub struct Log {
 impl Log {
     /// A log whose lines carry the guest's name.
     #[must_use]
-    pub fn new(guest: &str, is_quiet: bool) -> Self {
+    pub(super) fn new(guest: &str, is_quiet: bool) -> Self {
         Self {
             guest: guest.to_owned(),
             start: Instant::now(),
@@ -25,7 +25,7 @@ impl Log {
     }
 
     /// Writes one line. Standard error that is closed is no reason to stop a guest.
-    pub fn say(&self, line: &str) {
+    pub(super) fn say(&self, line: &str) {
         if !self.is_quiet {
             let seconds = self.start.elapsed().as_secs_f64();
             // A terminal may be raw (the guest's console): carriage return as well.
@@ -39,7 +39,7 @@ impl Log {
 
     /// Time since the start.
     #[must_use]
-    pub fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 }

@@ -80,8 +80,8 @@ fn guest(
     raise_descriptor_limit().map_err(Fault::io("raising the limit of descriptors"))?;
     let programs = Programs::find()?;
     let files = Files::open(plan)?;
-    let mut console = Console::new(Files::console_target(plan)?)
-        .map_err(Fault::io("setting up the console"))?;
+    let mut console =
+        Console::new(Files::console_target(plan)?).map_err(Fault::io("setting up the console"))?;
 
     assigned.bind(log)?;
     let space = assigned.open()?;

@@ -15,7 +15,7 @@ const STEP_BYTES: usize = 1 << 30;
 
 /// The file of guest RAM and the supervisor's view of it, which exists until the IOMMU map is complete.
 #[derive(Debug)]
-pub struct Ram {
+pub(super) struct Ram {
     file: OwnedFd,
     view: Option<Mapping>,
 }
@@ -25,10 +25,11 @@ impl Ram {
     ///
     /// # Errors
     /// [`Fault::Memory`]; `ENOMEM` where the host has not that much memory or huge pages.
-    pub fn create(plan: &Plan, log: &Log) -> Result<Self, Fault> {
+    pub(super) fn create(plan: &Plan, log: &Log) -> Result<Self, Fault> {
         let memory = &plan.memory;
         let at = |doing: &'static str| move |error: io::Error| Fault::Memory { doing, error };
-        let file = sized_file(memory.size.raw(), memory.hugepages).map_err(at("making the RAM file"))?;
+        let file =
+            sized_file(memory.size.raw(), memory.hugepages).map_err(at("making the RAM file"))?;
         let len = usize::try_from(memory.size.raw())
             .map_err(io::Error::other)
             .map_err(at("mapping RAM"))?;
@@ -44,7 +45,11 @@ impl Ram {
                 .map_err(at("making RAM present"))?;
             done += step;
             if len > STEP_BYTES {
-                log.say(&format!("{} of {} MiB of RAM are present", done >> 20, len >> 20));
+                log.say(&format!(
+                    "{} of {} MiB of RAM are present",
+                    done >> 20,
+                    len >> 20
+                ));
             }
         }
         Ok(Self {
@@ -53,20 +58,14 @@ impl Ram {
         })
     }
 
-    /// The supervisor's view, until [`Ram::forget_view`].
-    #[must_use]
-    pub fn view(&self) -> Option<&Mapping> {
-        self.view.as_ref()
-    }
-
     /// Unmaps the supervisor's view: from here on it cannot read guest RAM.
-    pub fn forget_view(&mut self) {
+    pub(super) fn forget_view(&mut self) {
         self.view = None;
     }
 
     /// The file, for V.
     #[must_use]
-    pub fn file(&self) -> BorrowedFd<'_> {
+    pub(super) fn file(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }

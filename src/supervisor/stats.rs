@@ -37,36 +37,36 @@ const COUNTERS: [(Counter, &str); Counter::COUNT] = [
 
 /// What the IOMMU holds for the guest.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Dma {
+pub(super) struct Dma {
     /// Mappings.
-    pub mappings: u64,
+    pub(super) mappings: u64,
     /// Bytes in them.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// Calls that made them.
-    pub ioctls: u64,
+    pub(super) ioctls: u64,
 }
 
 /// The figures of a run so far.
 #[derive(Debug)]
-pub struct Stats {
+pub(super) struct Stats {
     /// The guest's name.
-    pub guest: String,
+    pub(super) guest: String,
     /// The kernel interface.
-    pub interface: &'static str,
+    pub(super) interface: &'static str,
     /// The DMA map.
-    pub dma: Dma,
+    pub(super) dma: Dma,
     /// Completed steps and the milliseconds since the start at which they were.
-    pub steps_ms: Vec<(&'static str, u64)>,
+    pub(super) steps_ms: Vec<(&'static str, u64)>,
     /// Reboots of the guest.
-    pub reboots: u64,
+    pub(super) reboots: u64,
     /// Process ids of V and D.
-    pub pids: (u32, u32),
+    pub(super) pids: (u32, u32),
 }
 
 impl Stats {
     /// The figures of a run that has only begun.
     #[must_use]
-    pub fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         Self {
             guest: plan.name.clone(),
             interface: match plan.interface {
@@ -81,7 +81,7 @@ impl Stats {
     }
 
     /// Notes the time of a step; only the first time counts.
-    pub fn step(&mut self, name: &'static str, log: &Log) {
+    pub(super) fn step(&mut self, name: &'static str, log: &Log) {
         if self.steps_ms.iter().all(|(step, _)| *step != name) {
             let at = u64::try_from(log.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.steps_ms.push((name, at));
@@ -92,7 +92,12 @@ impl Stats {
     ///
     /// # Errors
     /// The errno of writing or renaming the file.
-    pub fn write(&self, path: &Path, counters: &CounterView, end: Option<RunEnd>) -> io::Result<()> {
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        counters: &CounterView,
+        end: Option<RunEnd>,
+    ) -> io::Result<()> {
         let counted: Map<String, Value> = COUNTERS
             .iter()
             .map(|(counter, name)| ((*name).to_owned(), counters.counter(*counter).into()))

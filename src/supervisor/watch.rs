@@ -25,9 +25,9 @@ use crate::sys::{
 
 /// V or D, running.
 #[derive(Debug)]
-pub struct Process {
+pub(super) struct Process {
     /// Which.
-    pub role: Role,
+    pub(super) role: Role,
     child: Child,
     pidfd: OwnedFd,
 }
@@ -37,7 +37,7 @@ impl Process {
     ///
     /// # Errors
     /// The errno of `pidfd_open`.
-    pub fn new(role: Role, child: Child) -> io::Result<Self> {
+    pub(super) fn new(role: Role, child: Child) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         Ok(Self { role, child, pidfd })
@@ -45,13 +45,13 @@ impl Process {
 
     /// Its process id.
     #[must_use]
-    pub fn pid(&self) -> u32 {
+    pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Readable when it has ended.
     #[must_use]
-    pub fn pidfd(&self) -> &OwnedFd {
+    pub(super) fn pidfd(&self) -> &OwnedFd {
         &self.pidfd
     }
 
@@ -59,7 +59,7 @@ impl Process {
     ///
     /// # Errors
     /// The errno of `waitpid`.
-    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
@@ -67,7 +67,7 @@ impl Process {
     ///
     /// # Errors
     /// The errno of `kill` or `waitpid`.
-    pub fn stop(&mut self) -> io::Result<ExitStatus> {
+    pub(super) fn stop(&mut self) -> io::Result<ExitStatus> {
         self.child.kill()?;
         self.child.wait()
     }
@@ -77,7 +77,7 @@ impl Process {
 ///
 /// # Errors
 /// The errno of `poll`, of a console's file, or of waiting for a child.
-pub fn until_end(
+pub(super) fn until_end(
     vcpu: &mut Process,
     device: &mut Process,
     console: &mut Console,
@@ -95,7 +95,7 @@ pub fn until_end(
             PollFd::new(vcpu.pidfd(), PollFlags::IN),
             PollFd::new(device.pidfd(), PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(console.from_guest(), PollFlags::IN),
+            PollFd::from_borrowed_fd(console.guest_output(), PollFlags::IN),
         ];
         let input = console.input();
         if let Some(input) = input {
@@ -134,7 +134,10 @@ fn end_of(role: Role, status: ExitStatus, counters: &CounterView) -> RunEnd {
     match (status.signal(), status.code().map(u8::try_from)) {
         (Some(signal), _) => RunEnd::Killed { role, signal },
         (None, Some(Ok(code))) => RunEnd::from_status(role, code, counters.last_exit()),
-        (None, _) => RunEnd::Broken { role, status: u8::MAX },
+        (None, _) => RunEnd::Broken {
+            role,
+            status: u8::MAX,
+        },
     }
 }
 
@@ -142,7 +145,11 @@ fn end_of(role: Role, status: ExitStatus, counters: &CounterView) -> RunEnd {
 ///
 /// # Errors
 /// The errno of `poll`.
-pub fn until_word(process: &Process, socket: impl AsFd, signals: &Signals) -> io::Result<()> {
+pub(super) fn until_word(
+    process: &Process,
+    socket: impl AsFd,
+    signals: &Signals,
+) -> io::Result<()> {
     let mut waits = [
         PollFd::new(process.pidfd(), PollFlags::IN),
         PollFd::new(&socket, PollFlags::IN),

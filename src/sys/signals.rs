@@ -57,7 +57,11 @@ impl Signals {
             Ok(_) => {
                 let number = u32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
                 let is_usr1 = i32::try_from(number) == Ok(libc::SIGUSR1);
-                Ok(Some(if is_usr1 { Asked::Statistics } else { Asked::Stop }))
+                Ok(Some(if is_usr1 {
+                    Asked::Statistics
+                } else {
+                    Asked::Stop
+                }))
             }
             Err(rustix::io::Errno::AGAIN) => Ok(None),
             Err(errno) => Err(errno.into()),

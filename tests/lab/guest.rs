@@ -270,12 +270,16 @@ impl Transcript {
     /// How many of the guest's lines start with `key=`.
     pub(crate) fn count(&self, key: &str) -> usize {
         let start = format!("GUEST {key}=");
-        self.lines.iter().filter(|line| line.contains(&start)).count()
+        self.lines
+            .iter()
+            .filter(|line| line.contains(&start))
+            .count()
     }
 
     /// A number of the statistics that `narrows run --stats` wrote, by JSON pointer.
     pub(crate) fn stat(&self, pointer: &str) -> u64 {
-        let json: serde_json::Value = serde_json::from_str(&self.stats).expect("statistics are JSON");
+        let json: serde_json::Value =
+            serde_json::from_str(&self.stats).expect("statistics are JSON");
         json.pointer(pointer)
             .and_then(serde_json::Value::as_u64)
             .unwrap_or_else(|| panic!("no number {pointer} in {}", self.stats))

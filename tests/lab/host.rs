@@ -60,7 +60,11 @@ pub(crate) fn driver(bdf: &str) -> Option<String> {
 pub(crate) fn driver_override(bdf: &str) -> String {
     let text = fs::read_to_string(folder(bdf).join("driver_override")).unwrap();
     let text = text.trim();
-    if text == "(null)" { String::new() } else { text.to_owned() }
+    if text == "(null)" {
+        String::new()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// The bus master bit of a function, read from its configuration space.
@@ -110,9 +114,17 @@ pub(crate) fn shell(command: &str) -> String {
 /// process of ours is left.
 pub(crate) fn assert_returned(bdf: &str) {
     assert_eq!(driver(bdf), None, "{bdf} is still bound");
-    assert_eq!(driver_override(bdf), "", "{bdf} still has a driver_override");
+    assert_eq!(
+        driver_override(bdf),
+        "",
+        "{bdf} still has a driver_override"
+    );
     assert!(!is_bus_master(bdf), "{bdf} is still bus master");
     for program in ["narrows", "narrows-device", "narrows-vcpu"] {
-        assert_eq!(processes(program), Vec::<u32>::new(), "{program} is still there");
+        assert_eq!(
+            processes(program),
+            Vec::<u32>::new(),
+            "{program} is still there"
+        );
     }
 }

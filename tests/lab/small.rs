@@ -33,7 +33,9 @@ fn nic_vf_carries_traffic_both_ways_by_iommufd() {
 /// Ping, and 4 MiB each way by TCP with checksums, between the guest's VF and the host's PF.
 fn nic_carries_traffic(interface: &str) {
     let words = "lspci,net:10.9.0.2/24,ping:10.9.0.1,send:10.9.0.1:5001:4,recv:5002,irq";
-    let file = GuestFile::small("nic", words).key(interface).device(&host::nic(0));
+    let file = GuestFile::small("nic", words)
+        .key(interface)
+        .device(&host::nic(0));
     check_traffic(file.start());
 }
 
@@ -46,7 +48,9 @@ pub(crate) fn check_traffic(guest: Guest) {
         stream.read_to_end(&mut bytes).unwrap();
         bytes
     });
-    let pattern: Vec<u8> = (0..TRANSFER_BYTES).map(|i| (i * 7919 >> 8).to_le_bytes()[0]).collect();
+    let pattern: Vec<u8> = (0..TRANSFER_BYTES)
+        .map(|i| (i * 7919 >> 8).to_le_bytes()[0])
+        .collect();
     let sent = pattern.clone();
     let sender = thread::spawn(move || connect("10.9.0.2:5002").write_all(&sent).unwrap());
 
@@ -61,13 +65,27 @@ pub(crate) fn check_traffic(guest: Guest) {
     assert_eq!(transcript.facts("ping", "10.9.0.1")["received"], "3");
     let send = transcript.facts("send", "");
     assert_eq!(from_guest.len(), TRANSFER_BYTES);
-    assert_eq!(send["sha256"], sha256(&from_guest), "what the guest sent is not what arrived");
+    assert_eq!(
+        send["sha256"],
+        sha256(&from_guest),
+        "what the guest sent is not what arrived"
+    );
     let recv = transcript.facts("recv", "");
     assert_eq!(recv["bytes"], TRANSFER_BYTES.to_string());
-    assert_eq!(recv["sha256"], sha256(&pattern), "what the guest received is not what was sent");
+    assert_eq!(
+        recv["sha256"],
+        sha256(&pattern),
+        "what the guest received is not what was sent"
+    );
     assert_only_vfs(&transcript, &["8086:10ca"]);
-    let interrupts: u64 = transcript.facts("irq", net["net"].as_str())["count"].parse().unwrap();
-    assert!(interrupts > 0, "no interrupt of the NIC:\n{}", transcript.text());
+    let interrupts: u64 = transcript.facts("irq", net["net"].as_str())["count"]
+        .parse()
+        .unwrap();
+    assert!(
+        interrupts > 0,
+        "no interrupt of the NIC:\n{}",
+        transcript.text()
+    );
 }
 
 /// Fails unless the guest saw these functions and no other.
@@ -126,7 +144,11 @@ pub(crate) fn assert_nvme(transcript: &Transcript, index: usize) {
         "dd if={} bs=64k skip=1 count=16 iflag=direct 2>/dev/null | sha256sum",
         device.display()
     ));
-    assert_eq!(line.split_whitespace().next(), Some(nvme["wrote"].as_str()), "the host sees other bytes");
+    assert_eq!(
+        line.split_whitespace().next(),
+        Some(nvme["wrote"].as_str()),
+        "the host sees other bytes"
+    );
 }
 
 #[test]
@@ -148,7 +170,10 @@ fn two_guests_with_two_vfs_each_talk_to_each_other() {
     let (status, second) = listener.end();
     assert_eq!(status.code(), Some(0), "{}", second.text());
     assert_eq!(first.facts("ping", "10.9.0.3")["received"], "3");
-    assert_eq!(first.facts("send", "")["sha256"], second.facts("recv", "")["sha256"]);
+    assert_eq!(
+        first.facts("send", "")["sha256"],
+        second.facts("recv", "")["sha256"]
+    );
     assert_nvme(&first, 0);
     assert_nvme(&second, 1);
     for bdf in [host::nic(0), host::nvme(0), host::nic(1), host::nvme(1)] {
@@ -178,7 +203,11 @@ fn reboot_ends_the_run_when_the_file_says_so() {
     let file = GuestFile::small("reboot-exit", "reboot").key("on_reboot = \"exit\"");
     let (status, transcript) = file.start().end();
     assert_eq!(status.code(), Some(20), "{}", transcript.text());
-    assert!(transcript.text().contains("the guest asked for a reboot"), "{}", transcript.text());
+    assert!(
+        transcript.text().contains("the guest asked for a reboot"),
+        "{}",
+        transcript.text()
+    );
 }
 
 #[test]
@@ -203,13 +232,23 @@ fn killed_device_process_ends_the_run_and_the_next_guest_works() {
 fn kill_in_traffic(program: &str) {
     let pinned = host::pinned_pages();
     let devices = |file: GuestFile| file.device(&host::nic(0)).device(&host::nvme(0));
-    let file = devices(GuestFile::small("victim", "net:10.9.0.2/24,loop-ping:10.9.0.1:1000"));
+    let file = devices(GuestFile::small(
+        "victim",
+        "net:10.9.0.2/24,loop-ping:10.9.0.1:1000",
+    ));
     let mut guest = file.start();
     guest.wait_for("GUEST net=");
     let answers = host::shell("ping -c 2 -W 5 10.9.0.2");
     assert!(answers.contains(" 2 packets received"), "{answers}");
-    let pid = if program == "narrows" { guest.pid() } else { guest.child_pid(program) };
-    let children = [guest.child_pid("narrows-vcpu"), guest.child_pid("narrows-device")];
+    let pid = if program == "narrows" {
+        guest.pid()
+    } else {
+        guest.child_pid(program)
+    };
+    let children = [
+        guest.child_pid("narrows-vcpu"),
+        guest.child_pid("narrows-device"),
+    ];
     host::shell(&format!("kill -KILL {pid}"));
     let (status, transcript) = guest.end();
     if program == "narrows" {
@@ -221,20 +260,33 @@ fn kill_in_traffic(program: &str) {
                 }
                 thread::sleep(Duration::from_millis(50));
             }
-            assert!(!fs::exists(format!("/proc/{child}")).unwrap(), "process {child} outlives its supervisor");
+            assert!(
+                !fs::exists(format!("/proc/{child}")).unwrap(),
+                "process {child} outlives its supervisor"
+            );
         }
         // Nobody was left to unbind the VFs; the kernel reset them, and no bus master is left on.
         assert!(!host::is_bus_master(&host::nic(0)));
         assert!(!host::is_bus_master(&host::nvme(0)));
     } else {
         assert_eq!(status.code(), Some(23), "{}", transcript.text());
-        assert!(transcript.text().contains(&format!("{program} was killed by signal 9")), "{}", transcript.text());
+        assert!(
+            transcript
+                .text()
+                .contains(&format!("{program} was killed by signal 9")),
+            "{}",
+            transcript.text()
+        );
         host::assert_returned(&host::nic(0));
         host::assert_returned(&host::nvme(0));
     }
     assert_eq!(host::pinned_pages(), pinned, "pages are still pinned");
 
-    let transcript = devices(GuestFile::small("heir", "net:10.9.0.2/24,ping:10.9.0.1,nvme")).run();
+    let transcript = devices(GuestFile::small(
+        "heir",
+        "net:10.9.0.2/24,ping:10.9.0.1,nvme",
+    ))
+    .run();
     assert_eq!(transcript.facts("ping", "10.9.0.1")["received"], "3");
     assert_nvme(&transcript, 0);
     host::assert_returned(&host::nic(0));
@@ -250,14 +302,20 @@ fn panicking_guest_is_told_from_a_rebooting_one() {
         .device(&host::nvme(0));
     let (status, transcript) = file.start().end();
     assert_eq!(status.code(), Some(21), "{}", transcript.text());
-    assert!(transcript.text().contains("the guest crashed"), "{}", transcript.text());
+    assert!(
+        transcript.text().contains("the guest crashed"),
+        "{}",
+        transcript.text()
+    );
     host::assert_returned(&host::nvme(0));
 }
 
 #[test]
 #[ignore = "needs a lab host"]
 fn terminated_run_returns_the_vf() {
-    let mut guest = GuestFile::small("terminated", "sleep:1000").device(&host::nic(0)).start();
+    let mut guest = GuestFile::small("terminated", "sleep:1000")
+        .device(&host::nic(0))
+        .start();
     guest.wait_for("GUEST init=");
     guest.signal("TERM");
     let (status, transcript) = guest.end();
@@ -280,7 +338,10 @@ fn guest_with_sixteen_vcpus_has_them_all() {
 #[test]
 #[ignore = "needs a lab host"]
 fn guest_with_64_mib_runs() {
-    let transcript = GuestFile::small("tiny", "mem,nvme").memory("64M").device(&host::nvme(0)).run();
+    let transcript = GuestFile::small("tiny", "mem,nvme")
+        .memory("64M")
+        .device(&host::nvme(0))
+        .run();
     let kib: u64 = transcript.facts("mem-kib", "")["mem-kib"].parse().unwrap();
     assert!((24 << 10..64 << 10).contains(&kib), "{kib} KiB");
     assert_nvme(&transcript, 0);
@@ -289,7 +350,11 @@ fn guest_with_64_mib_runs() {
 #[test]
 #[ignore = "needs a lab host"]
 fn guest_on_huge_pages_takes_and_returns_them() {
-    let free = || host::shell("sed -n 's/^HugePages_Free: *//p' /proc/meminfo").trim().to_owned();
+    let free = || {
+        host::shell("sed -n 's/^HugePages_Free: *//p' /proc/meminfo")
+            .trim()
+            .to_owned()
+    };
     let before = free();
     let mut guest = GuestFile::small("huge", "nvme,sleep:3")
         .huge_memory("128M", "2M")
@@ -301,7 +366,11 @@ fn guest_on_huge_pages_takes_and_returns_them() {
     assert_eq!(status.code(), Some(0), "{}", transcript.text());
     assert_nvme(&transcript, 0);
     let count = |text: &str| -> u64 { text.parse().unwrap() };
-    assert_eq!(count(&before) - count(&during), 64, "128 MiB are 64 pages of 2 MiB");
+    assert_eq!(
+        count(&before) - count(&during),
+        64,
+        "128 MiB are 64 pages of 2 MiB"
+    );
     assert_eq!(free(), before);
 }
 
@@ -318,7 +387,9 @@ fn elf_kernel_starts_by_pvh() {
 #[test]
 #[ignore = "needs a lab host"]
 fn function_level_reset_by_the_guest_leaves_the_vf_usable() {
-    let transcript = GuestFile::small("flr", "flr,nvme").device(&host::nvme(0)).run();
+    let transcript = GuestFile::small("flr", "flr,nvme")
+        .device(&host::nvme(0))
+        .run();
     assert_eq!(transcript.facts("flr", "")["status"], "ok");
     assert_nvme(&transcript, 0);
     assert!(transcript.stat("/counters/resets") >= 1);
@@ -327,7 +398,9 @@ fn function_level_reset_by_the_guest_leaves_the_vf_usable() {
 #[test]
 #[ignore = "needs a lab host"]
 fn data_moves_without_exits_to_user_space() {
-    let mut guest = GuestFile::small("quiet", "net:10.9.0.2/24,sleep:60").device(&host::nic(0)).start();
+    let mut guest = GuestFile::small("quiet", "net:10.9.0.2/24,sleep:60")
+        .device(&host::nic(0))
+        .start();
     guest.wait_for("GUEST net=");
     let stats = "/tmp/quiet.json";
     let exits = |guest: &Guest| -> u64 {
@@ -350,7 +423,11 @@ fn data_moves_without_exits_to_user_space() {
     assert!(answers.contains(" 0% packet loss"), "{answers}");
     guest.signal("TERM");
     guest.end();
-    assert_eq!(after - before, 0, "500 echo requests and replies cost exits to user space");
+    assert_eq!(
+        after - before,
+        0,
+        "500 echo requests and replies cost exits to user space"
+    );
 }
 
 #[test]
@@ -361,7 +438,10 @@ fn image_is_persistent_memory_that_the_guest_reads_only() {
         .table("[root]\nimage = \"/tmp/image\"")
         .run();
     let file = transcript.facts("pmem-file", "");
-    assert_eq!((file["pmem-file"].as_str(), file["sha256"].as_str()), ("claim", sum.as_str()));
+    assert_eq!(
+        (file["pmem-file"].as_str(), file["sha256"].as_str()),
+        ("claim", sum.as_str())
+    );
 }
 
 #[test]
@@ -373,8 +453,17 @@ fn private_copy_of_an_image_leaves_the_image_alone() {
         .table("[root]\nimage = \"/tmp/image\"\nmode = \"copy\"")
         .run();
     assert_eq!(transcript.facts("pmem-file", "")["sha256"], sum);
-    assert_eq!(transcript.facts("pmem-write", "")["status"], "ok", "{}", transcript.text());
-    assert_eq!(host::shell("sha256sum </tmp/image"), before, "the guest wrote to the image itself");
+    assert_eq!(
+        transcript.facts("pmem-write", "")["status"],
+        "ok",
+        "{}",
+        transcript.text()
+    );
+    assert_eq!(
+        host::shell("sha256sum </tmp/image"),
+        before,
+        "the guest wrote to the image itself"
+    );
 }
 
 /// Makes an image with one file, and gives the file's checksum.
@@ -403,8 +492,13 @@ fn msi_only_device_delivers_its_interrupts() {
 #[test]
 #[ignore = "needs a lab host"]
 fn device_that_cannot_be_reset_is_refused() {
-    let path = GuestFile::small("edu-refused", "lspci").device(&host::fact("EDU")).write();
-    let output = std::process::Command::new("narrows").args(["run", &path]).output().unwrap();
+    let path = GuestFile::small("edu-refused", "lspci")
+        .device(&host::fact("EDU"))
+        .write();
+    let output = std::process::Command::new("narrows")
+        .args(["run", &path])
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{text}");
     for id in ["device-not-a-vf", "device-no-reset"] {
@@ -422,10 +516,16 @@ fn vf_in_use_by_the_host_is_refused_and_left_alone() {
     ));
     assert_eq!(host::driver(&bdf).as_deref(), Some("igbvf"));
     let path = GuestFile::small("busy", "lspci").device(&bdf).write();
-    let output = std::process::Command::new("narrows").args(["run", &path]).output().unwrap();
+    let output = std::process::Command::new("narrows")
+        .args(["run", &path])
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(text.contains("error[device-host-driver]") && text.contains("igbvf"), "{text}");
+    assert!(
+        text.contains("error[device-host-driver]") && text.contains("igbvf"),
+        "{text}"
+    );
     assert_eq!(host::driver(&bdf).as_deref(), Some("igbvf"));
     host::shell(&format!(
         "echo {bdf} >/sys/bus/pci/drivers/igbvf/unbind; echo >/sys/bus/pci/devices/{bdf}/driver_override"

@@ -9,7 +9,10 @@ use crate::{
 #[test]
 #[ignore = "needs a lab host"]
 fn stock_guest_runs_on_a_nic_vf_and_an_nvme_vf() {
-    assert!(!host::has_iommufd(), "this kernel was thought to have type1 only");
+    assert!(
+        !host::has_iommufd(),
+        "this kernel was thought to have type1 only"
+    );
     let words = "lspci,nvme,net:10.9.0.2/24,ping:10.9.0.1,irq";
     let transcript = GuestFile::stock("stock", words)
         .vcpus(2)
@@ -29,7 +32,11 @@ fn stock_guest_runs_on_a_nic_vf_and_an_nvme_vf() {
 fn stock_guest_moves_data_both_ways() {
     // One vCPU: the nested emulator gives two no more time than one.
     let words = "lspci,net:10.9.0.2/24,ping:10.9.0.1,send:10.9.0.1:5001:4,recv:5002,irq";
-    check_traffic(GuestFile::stock("stock-tcp", words).device(&host::nic(0)).start());
+    check_traffic(
+        GuestFile::stock("stock-tcp", words)
+            .device(&host::nic(0))
+            .start(),
+    );
 }
 
 #[test]
@@ -39,7 +46,10 @@ fn iommufd_is_refused_where_the_kernel_has_none() {
         .key("interface = \"iommufd\"")
         .device(&host::nic(0))
         .write();
-    let output = std::process::Command::new("narrows").args(["run", &path]).output().unwrap();
+    let output = std::process::Command::new("narrows")
+        .args(["run", &path])
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{text}");
     assert!(text.contains("error[iommufd-absent]"), "{text}");

@@ -26,7 +26,6 @@ pub(crate) struct GuestFile {
     cmdline: String,
     head: String,
     devices: String,
-    console: &'static str,
 }
 
 impl GuestFile {
@@ -42,7 +41,6 @@ impl GuestFile {
             cmdline: String::new(),
             head: String::new(),
             devices: String::new(),
-            console: "stdio",
         }
     }
 
@@ -96,11 +94,6 @@ impl GuestFile {
         self
     }
 
-    pub(crate) fn console(mut self, mode: &'static str) -> Self {
-        self.console = mode;
-        self
-    }
-
     /// A table behind the head, such as `[root]`.
     pub(crate) fn table(mut self, text: &str) -> Self {
         writeln!(self.devices, "{text}").unwrap();
@@ -112,7 +105,7 @@ impl GuestFile {
         let path = format!("/tmp/{}.toml", self.name);
         let text = format!(
             "name = \"{}\"\nvcpus = {}\n{}\nkernel = \"{}\"\ninitramfs = \"{}\"\n\
-             cmdline = \"console=ttyS0 quiet panic=-1 narrows.do={}{}\"\n{}\n[console]\nmode = \"{}\"\n{}",
+             cmdline = \"console=ttyS0 quiet panic=-1 narrows.do={}{}\"\n{}\n[console]\nmode = \"stdio\"\n{}",
             self.name,
             self.vcpus,
             self.memory,
@@ -121,7 +114,6 @@ impl GuestFile {
             self.words,
             self.cmdline,
             self.head,
-            self.console,
             self.devices
         );
         fs::write(&path, text).unwrap();

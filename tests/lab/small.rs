@@ -49,7 +49,7 @@ pub(crate) fn check_traffic(guest: Guest) {
         bytes
     });
     let pattern: Vec<u8> = (0..TRANSFER_BYTES)
-        .map(|i| (i * 7919 >> 8).to_le_bytes()[0])
+        .map(|i| ((i * 7919) >> 8).to_le_bytes()[0])
         .collect();
     let sent = pattern.clone();
     let sender = thread::spawn(move || connect("10.9.0.2:5002").write_all(&sent).unwrap());

@@ -9,7 +9,7 @@ LAB_SOURCE_SUITE=sid
 LAB_SOURCE=linux-source-7.2
 
 LAB_COMPILER=(
-    gcc make libc6-dev flex bison bc libelf-dev libssl-dev python3-minimal perl-base
+    gcc make libc6-dev flex bison bc libelf-dev libssl-dev openssl python3-minimal perl-base
     bash dash coreutils findutils sed grep mawk diffutils tar gzip xz-utils kmod cpio
     base-files
 )

@@ -54,15 +54,23 @@ get_stock_kernel() {
     settle "$made.new" "$made" "$key"
 }
 
-# find_lab_kernel: prints the path of a ready lab kernel, or nothing.
+# find_lab_kernel: prints the path of a ready lab kernel, or nothing. One that was asked for by name is
+# used or refused, never passed over.
 find_lab_kernel() {
-    local ready=${NARROWS_LAB_KERNEL:-$CHECKOUT/../shared/lab/bzImage-7.2}
-    [[ -f $ready ]] || ready=
-    if [[ -n $ready && $(checksum "$ready") != "$LAB_KERNEL_SHA256" ]]; then
-        progress "leaving $ready aside: it is not the known lab kernel"
-        ready=
+    local ready=${NARROWS_LAB_KERNEL:-} sum
+    if [[ -z $ready ]]; then
+        ready=$CHECKOUT/../shared/lab/bzImage-7.2
+        [[ -r $ready && $(checksum "$ready") == "$LAB_KERNEL_SHA256" ]] || return 0
     fi
-    [[ -z $ready ]] || printf '%s\n' "$ready"
+    [[ -r $ready ]] ||
+        refuse no-lab-kernel "cannot use the lab kernel $ready" "it cannot be read" \
+            "correct NARROWS_LAB_KERNEL, or unset it to build the kernel"
+    sum=$(checksum "$ready")
+    [[ $sum == "$LAB_KERNEL_SHA256" ]] ||
+        refuse wrong-lab-kernel "cannot use the lab kernel $ready" \
+            "its SHA-256 is $sum, and the known one's is $LAB_KERNEL_SHA256" \
+            "correct NARROWS_LAB_KERNEL, or unset it to build the kernel"
+    printf '%s\n' "$ready"
 }
 
 # get_lab_kernel: makes kernel-lab.

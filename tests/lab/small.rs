@@ -434,9 +434,15 @@ fn data_moves_without_exits_to_user_space() {
 #[ignore = "needs a lab host"]
 fn image_is_persistent_memory_that_the_guest_reads_only() {
     let sum = make_image();
-    let transcript = GuestFile::small("image", "pmem")
+    let before = host::shell("sha256sum </tmp/image");
+    let transcript = GuestFile::small("image", "pmem,pmem-raw,pmem-write")
         .table("[root]\nimage = \"/tmp/image\"")
         .run();
+    let raw = transcript.facts("pmem-raw", "");
+    assert_eq!(raw["bytes"], "8388608");
+    assert!(before.starts_with(raw["sha256"].as_str()), "{}", transcript.text());
+    assert_eq!(transcript.facts("pmem-write", "")["changed"], "no", "{}", transcript.text());
+    assert_eq!(host::shell("sha256sum </tmp/image"), before, "the guest wrote to the image itself");
     let file = transcript.facts("pmem-file", "");
     assert_eq!(
         (file["pmem-file"].as_str(), file["sha256"].as_str()),
@@ -466,11 +472,12 @@ fn private_copy_of_an_image_leaves_the_image_alone() {
     );
 }
 
-/// Makes an image with one file, and gives the file's checksum.
+/// Makes an image of 8 MiB with one file, and gives the file's checksum.
 fn make_image() -> String {
     host::shell(
-        "cd /tmp && rm -rf tree image && mkdir tree && head -c 300000 /dev/urandom >tree/claim && \
-         mksquashfs tree image -quiet -no-progress -noappend >/dev/null && sha256sum tree/claim | cut -c 1-64",
+        "cd /tmp && head -c 8388608 /dev/zero >image && mke2fs -F image >/dev/null 2>&1 && mkdir -p tree && \
+         mount -t ext2 -o loop image tree && head -c 300000 /dev/urandom >tree/claim && \
+         sha256sum tree/claim | cut -c 1-64 && umount tree",
     )
     .trim()
     .to_owned()

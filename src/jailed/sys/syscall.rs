@@ -29,6 +29,8 @@ pub struct Errno(pub u32);
 impl Errno {
     /// `EINTR`.
     pub const INTERRUPTED: Self = Self(4);
+    /// `EBADF`.
+    pub const BAD_FD: Self = Self(9);
     /// `EAGAIN`.
     pub const AGAIN: Self = Self(11);
     /// `ETIMEDOUT`.

@@ -1,10 +1,10 @@
-//! Shows what the host's PCI topology is, and takes one function through a whole life: bind, attach, map, seal, restore.
+//! Shows what the host's PCI topology is, and takes functions through a whole life: bind, attach, map, seal, restore.
 //!
 //! ```text
-//! probe                                the topology
-//! probe 0000:01:10.0 [type1|iommufd] [MIB]   the life of that function, by that interface
+//! probe                                       the topology
+//! probe BDF... [type1|iommufd] [MIB]          the life of these functions in one context, by that interface
 //! ```
-//! Needs root for the second. The function must not be in use; it is bound to vfio-pci and put back afterwards.
+//! Needs root for the second. The functions must not be in use; they are bound to vfio-pci and put back afterwards.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it finds")]
 
@@ -30,28 +30,45 @@ use iommu::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = SysRoot::default();
-    let mut words = env::args().skip(1);
-    let Some(bdf) = words.next() else {
+    let mut functions: Vec<Bdf> = Vec::new();
+    let mut interface = None;
+    let mut mib = 4;
+    for word in env::args().skip(1) {
+        match word.as_str() {
+            "type1" => interface = Some(Interface::Type1),
+            "iommufd" => interface = Some(Interface::Iommufd),
+            _ if word.contains(':') => functions.push(word.parse()?),
+            _ => mib = word.parse()?,
+        }
+    }
+    if functions.is_empty() {
         show_topology(&Topology::read(&root)?);
         return Ok(());
-    };
-    let interface = match words.next().as_deref() {
-        None => None,
-        Some("type1") => Some(Interface::Type1),
-        Some("iommufd") => Some(Interface::Iommufd),
-        Some(other) => return Err(format!("{other} is neither type1 nor iommufd").into()),
-    };
-    let mib = words.next().map_or(Ok(4), |word| word.parse())?;
-    let bdf = bdf.parse()?;
-    let binding = Binding::bind(&root, bdf, VFIO_PCI)?;
-    println!(
-        "bound {bdf} to {VFIO_PCI}, before: {}",
-        binding.driver_before().unwrap_or("no driver")
-    );
-    let result = live(&root, bdf, interface, mib);
-    binding.restore(&root)?;
-    println!("restored {bdf}");
+    }
+    let mut bindings = Vec::new();
+    let result = bind_all(&root, &functions, &mut bindings)
+        .and_then(|()| live(&root, &functions, interface, mib));
+    for binding in bindings.iter().rev() {
+        binding.restore(&root)?;
+        println!("restored {}", binding.bdf());
+    }
     result
+}
+
+fn bind_all(
+    root: &SysRoot,
+    functions: &[Bdf],
+    bindings: &mut Vec<Binding>,
+) -> Result<(), Box<dyn Error>> {
+    for bdf in functions {
+        let binding = Binding::bind(root, *bdf, VFIO_PCI)?;
+        println!(
+            "bound {bdf} to {VFIO_PCI}, before: {}",
+            binding.driver_before().unwrap_or("no driver")
+        );
+        bindings.push(binding);
+    }
+    Ok(())
 }
 
 fn show_topology(topology: &Topology) {
@@ -88,24 +105,30 @@ fn show_topology(topology: &Topology) {
 
 fn live(
     root: &SysRoot,
-    bdf: Bdf,
+    functions: &[Bdf],
     interface: Option<Interface>,
     mib: u64,
 ) -> Result<(), Box<dyn Error>> {
     let topology = Topology::read(root)?;
-    let detected = Interface::detect(&topology, &[bdf]);
+    let detected = Interface::detect(&topology, functions);
     let interface = interface.unwrap_or(detected);
     println!("interface {interface} (the host offers {detected})");
 
-    let node = DeviceNode::of(&topology, bdf)?;
     let mut space = AddressSpace::open(interface, root)?;
-    let device = space.attach(&node)?;
-    show_device(&device)?;
-
-    let reserved = topology
-        .group_of(bdf)
-        .map(|(_, group)| group.reserved.clone());
-    let mut space = space.attached(reserved.unwrap_or_default())?;
+    let mut nodes = Vec::new();
+    let mut devices = Vec::new();
+    let mut reserved = Vec::new();
+    for bdf in functions {
+        let node = DeviceNode::of(&topology, *bdf)?;
+        let device = space.attach(&node)?;
+        show_device(&device)?;
+        devices.push(device);
+        nodes.push(node);
+        if let Some((_, group)) = topology.group_of(*bdf) {
+            reserved.extend(group.reserved.clone());
+        }
+    }
+    let mut space = space.attached(reserved)?;
     for range in space.usable_ranges() {
         println!("usable {range}");
     }
@@ -145,7 +168,13 @@ fn live(
         Err(error) => println!("refused as it should be: {error}"),
     }
 
-    println!("bus master {} before the seal", device.is_bus_master()?);
+    for device in &devices {
+        println!(
+            "{} bus master {} before the seal",
+            device.bdf(),
+            device.is_bus_master()?
+        );
+    }
     let sealed = space.seal();
     println!(
         "sealed: {} entries, {} in all",
@@ -154,17 +183,27 @@ fn live(
     );
     println!("calls {:?}", sealed.calls());
     show_open_files()?;
-    match AddressSpace::open(interface, root).and_then(|mut other| other.attach(&node)) {
-        Ok(_) => return Err("the device could be attached a second time".into()),
-        Err(error) => println!("sealed off: {} ({error})", error.id()),
+    for node in &nodes {
+        match AddressSpace::open(interface, root).and_then(|mut other| other.attach(node)) {
+            Ok(_) => return Err("a device could be attached a second time".into()),
+            Err(error) => println!("sealed off: {} ({error})", error.id()),
+        }
     }
-
-    device.set_bus_master(&sealed)?;
-    println!("bus master {} after the seal", device.is_bus_master()?);
-    device.clear_bus_master()?;
-    println!("interrupts were on: {}", device.disable_irqs(MSIX_IRQ)?);
-    device.reset()?;
-    println!("reset; bus master {}", device.is_bus_master()?);
+    for device in &devices {
+        let bdf = device.bdf();
+        device.set_bus_master(&sealed)?;
+        println!(
+            "{bdf} bus master {} after the seal",
+            device.is_bus_master()?
+        );
+        device.clear_bus_master()?;
+        println!(
+            "{bdf} interrupts were on: {}",
+            device.disable_irqs(MSIX_IRQ)?
+        );
+        device.reset()?;
+        println!("{bdf} reset; bus master {}", device.is_bus_master()?);
+    }
     Ok(())
 }
 

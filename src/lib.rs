@@ -6,8 +6,12 @@
 pub mod error;
 pub mod spec;
 
+pub mod sys;
+
 pub mod host;
 
 pub mod plan;
+
+pub mod supervisor;
 
 pub mod cli;

@@ -172,6 +172,22 @@ fn a_refusal_ends_with_3() {
 }
 
 #[test]
+fn run_touches_nothing_before_the_plan_stands() {
+    let scene = Scene::new(&with_vf()).host(|host| host.group_type(12, "identity"));
+    let ran = scene.run(&["--root", "root", "run", "guest.toml"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(3), ""));
+    assert!(
+        ran.stderr
+            .starts_with("error[pf-identity]: cannot assign VF")
+    );
+    let over = format!("root/sys/bus/pci/devices/{VF}/driver_override");
+    assert_eq!(
+        fs::read_to_string(scene.0.join(over)).unwrap().trim(),
+        "(null)"
+    );
+}
+
+#[test]
 fn an_opt_out_is_a_warning_on_standard_error() {
     let guest = with_vf() + "accept = [\"no-reset\"]\n";
     let scene = Scene::new(&guest).host(|host| host.reset_methods(""));

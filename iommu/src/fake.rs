@@ -93,6 +93,13 @@ impl FakeHost {
         }
     }
 
+    /// The same host, to be written to another folder.
+    #[must_use]
+    pub fn at(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = folder.into();
+        self
+    }
+
     /// Adds a physical function, an 82576 network card unless changed, translated for the driver `igb`.
     #[must_use]
     pub fn pf(self, bdf: &str, group: u32) -> Self {

@@ -222,5 +222,9 @@ impl Ledger {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows panics, and so fails"
+)]
 #[path = "ledger_test.rs"]
 mod tests;

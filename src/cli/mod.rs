@@ -10,6 +10,7 @@ use crate::{
     host::Inventory,
     plan::{Plan, plan},
     spec::{Files, GuestSpec},
+    supervisor,
 };
 
 /// Runs guests that have only SR-IOV virtual functions, fenced by the IOMMU.
@@ -32,6 +33,8 @@ enum Verb {
     Check(Check),
     /// Show what `run` would do on this host, or everything that stands in the way
     Plan(Show),
+    /// Run the guest until it ends, and give its devices back
+    Run(Run),
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +55,18 @@ struct Show {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Run {
+    /// The guest file (TOML, docs/guest-file.md)
+    file: PathBuf,
+    /// Write figures as JSON to this file, at the end and on SIGUSR1
+    #[arg(long, value_name = "FILE")]
+    stats: Option<PathBuf>,
+    /// Say nothing about progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum When {
     Auto,
@@ -64,6 +79,8 @@ type Outcome = Result<Done, Vec<Report>>;
 
 /// What a verb has to say.
 struct Done {
+    /// Exit status; 0 but for a guest that did not power itself off.
+    status: u8,
     data: String,
     warnings: Vec<Report>,
 }
@@ -83,23 +100,29 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     };
     let root = SysRoot::new(&cli.root);
     let outcome = match &cli.verb {
+        Verb::Run(run) => run_guest(run, root),
         Verb::Check(check) => check_file(check),
         Verb::Plan(show) => show_plan(show, &root),
     };
-    let (exit, printed) = match outcome {
+    let (status, printed) = match outcome {
         Ok(done) => {
             let warned = renderer.warnings(&done.warnings);
-            (Exit::Done, warned.and_then(|()| renderer.data(&done.data)))
+            let printed = warned.and_then(|()| match done.data.as_str() {
+                "" => Ok(()),
+                data => renderer.data(data),
+            });
+            (done.status, printed)
         }
-        Err(reports) => (exit_of(&reports), renderer.errors(&reports)),
+        Err(reports) => (exit_of(&reports) as u8, renderer.errors(&reports)),
     };
-    code(exit, &printed)
+    code(status, &printed)
 }
 
 fn check_file(check: &Check) -> Outcome {
     let spec = GuestSpec::read(&check.file)?;
     spec.check_files()?;
     Ok(Done {
+        status: Exit::Done as u8,
         data: match check.json {
             true => "{\"apiVersion\":\"v1alpha1\",\"kind\":\"Checked\"}".to_owned(),
             false => format!(
@@ -123,8 +146,24 @@ fn show_plan(show: &Show, root: &SysRoot) -> Outcome {
         false => plan.to_string(),
     };
     Ok(Done {
+        status: Exit::Done as u8,
         data,
         warnings: plan.warnings.clone(),
+    })
+}
+
+fn run_guest(run: &Run, root: SysRoot) -> Outcome {
+    let plan = make_plan(&run.file, &root)?;
+    let options = supervisor::Options {
+        root,
+        stats: run.stats.clone(),
+        is_quiet: run.quiet,
+    };
+    Ok(Done {
+        status: supervisor::run(&plan, &options)?.exit_status(),
+        data: String::new(),
+        // The supervisor has said them before it began.
+        warnings: Vec::new(),
     })
 }
 
@@ -147,16 +186,16 @@ fn usage(error: &clap::Error) -> ExitCode {
     } else {
         Exit::Usage
     };
-    code(exit, &error.print())
+    code(exit as u8, &error.print())
 }
 
 /// The exit status; a reader who has gone away is no failure, anything else that cannot be printed is one.
-fn code(exit: Exit, printed: &io::Result<()>) -> ExitCode {
+fn code(status: u8, printed: &io::Result<()>) -> ExitCode {
     match printed {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && exit == Exit::Done => {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && status == Exit::Done as u8 => {
             ExitCode::from(Exit::Failed as u8)
         }
-        Ok(()) | Err(_) => ExitCode::from(exit as u8),
+        Ok(()) | Err(_) => ExitCode::from(status),
     }
 }
 

@@ -84,8 +84,8 @@ fn every_key_is_understood() {
     assert_eq!((first.max_vectors, second.max_vectors), (8, 64));
     assert_eq!(first.accept, [OptOut::NoReset, OptOut::NotAVf]);
     let token = first.vf_token.unwrap();
-    assert_eq!(token.as_bytes()[..3], [0x00, 0x11, 0x22]);
-    assert_eq!(token.as_bytes()[13..], [0xDD, 0xEE, 0xFF]);
+    assert_eq!(token.bytes()[..3], [0x00, 0x11, 0x22]);
+    assert_eq!(token.bytes()[13..], [0xDD, 0xEE, 0xFF]);
     assert_eq!(format!("{token:?}"), "Uuid(secret)");
 }
 

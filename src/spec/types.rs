@@ -231,10 +231,10 @@ impl Uuid {
         Some(Self(bytes))
     }
 
-    /// Its bytes, in the order of the text.
+    /// Its 16 bytes, in the order of the text.
     #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+    pub const fn bytes(&self) -> [u8; 16] {
+        self.0
     }
 }
 

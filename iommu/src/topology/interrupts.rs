@@ -114,5 +114,9 @@ fn u16_at(config: &[u8], at: usize) -> Option<u16> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows panics, and so fails"
+)]
 #[path = "interrupts_test.rs"]
 mod tests;

@@ -219,3 +219,7 @@ pub enum Interrupts {
         reason: &'static str,
     },
 }
+
+#[cfg(test)]
+#[path = "topology_test.rs"]
+mod tests;

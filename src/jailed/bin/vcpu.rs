@@ -1,4 +1,4 @@
-//! V.
+//! V: builds the guest, waits for the word to go, runs its vCPUs.
 //!
 //! UNSAFETY: `freestanding` holds symbols with fixed names and what runs before relocation.
 #![no_std]
@@ -8,12 +8,52 @@
     reason = "without libc, entry point and memory functions are ours"
 )]
 
-use jailed::{handoff::Ending, sys::syscall};
+use jailed::handoff::Ending;
+use jailed::sys::syscall::exit_group;
+use jailed::vcpu::failure::Failure;
+use jailed::vcpu::run::{Guest, run_vcpu};
+use jailed::vcpu::{boot, registers, setup};
 
 mod freestanding;
 
 /// Runs after relocation; never returns.
+///
+/// On entry: the descriptors of [`jailed::handoff::VcpuFds`], no privilege. On exit of `build`: a guest that stands
+/// before its first instruction, and the descriptors of its VM, vCPUs and KVM-VFIO device beside the control socket.
 #[unsafe(no_mangle)]
 extern "C" fn narrows_main() -> ! {
-    syscall::exit_group(Ending::Bug as u8)
+    match build().and_then(|guest| setup::wait_for_go().map(|()| guest)) {
+        Ok(guest) => {
+            guest.start();
+            run_vcpu(guest, 0)
+        }
+        Err(failure) => {
+            // Where the supervisor does not listen, the exit status must do.
+            core::hint::black_box(setup::send(&failure.report()));
+            exit_group(Ending::SetupFailed as u8)
+        }
+    }
+}
+
+/// Builds the guest.
+fn build() -> Result<&'static Guest, Failure> {
+    let handoff = setup::take_handoff()?;
+    let fds = setup::check_descriptors(handoff)?;
+    let ring = setup::map_ring(handoff)?;
+
+    let (kvm, vm) = setup::create_vm()?;
+    let mut slots = setup::Slots::new(vm);
+    let mut ram = slots.map_ram(handoff)?;
+    let entry = boot::load(&mut ram, handoff)?;
+    registers::write_gdt(&mut ram, entry).map_err(boot::fill_failure)?;
+    slots.map_images(handoff, fds)?;
+    slots.map_bars(handoff, fds)?;
+
+    setup::add_devices(vm, handoff, fds)?;
+    setup::add_vectors(vm, handoff, fds)?;
+    let vcpus = setup::create_vcpus(kvm, vm, handoff, entry)?;
+
+    let guest = setup::start_threads(handoff, ring, vm, vcpus)?;
+    setup::close_list(fds)?;
+    Ok(guest)
 }

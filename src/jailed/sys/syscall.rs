@@ -27,12 +27,39 @@ impl Fd {
 pub struct Errno(pub u32);
 
 impl Errno {
+    /// No error: for a fault that no system call reported.
+    pub const NONE: Self = Self(0);
     /// `EINTR`.
     pub const INTERRUPTED: Self = Self(4);
+    /// `EBADF`.
+    pub const BAD_FD: Self = Self(9);
     /// `EAGAIN`.
     pub const AGAIN: Self = Self(11);
     /// `ETIMEDOUT`.
     pub const TIMED_OUT: Self = Self(110);
+}
+
+/// A span of time as the kernel takes it.
+///
+/// *Source:* `include/uapi/linux/time_types.h, struct __kernel_timespec (v6.12)`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+const _: () = assert!(size_of::<Timespec>() == 16);
+
+impl Timespec {
+    /// A span of this many milliseconds.
+    #[must_use]
+    pub fn from_millis(timeout_ms: u32) -> Self {
+        Self {
+            seconds: i64::from(timeout_ms / 1000),
+            nanoseconds: i64::from(timeout_ms % 1000) * 1_000_000,
+        }
+    }
 }
 
 /// System call numbers.

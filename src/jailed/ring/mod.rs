@@ -8,74 +8,42 @@
 
 use crate::machine::CONFIG_BYTES;
 
-/// Where things lie in the shared memory; both sides and the supervisor compute it from the same two counts.
+mod device_side;
+mod layout;
+mod queue;
+#[cfg(test)]
+mod ring_test;
+mod vcpu_side;
+
+pub use device_side::{DeviceSide, Next};
+pub use layout::Layout;
+pub use vcpu_side::VcpuSide;
+
+/// The other side wrote what an honest one never writes: the process ends with [`crate::handoff::Ending::PeerBroken`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    vcpus: usize,
-    functions: usize,
-}
-
-impl Layout {
-    /// Bytes of the head page: doorbell, console positions, counters.
-    pub const HEAD_BYTES: usize = 4096;
-    /// Offset of the counters in the head page: [`Counter`] many `u64`.
-    pub const COUNTERS: usize = 1024;
-    /// Offset of [`LastExit`] in the head page: four `u64`.
-    pub const LAST_EXIT: usize = 2048;
-    /// Bytes of one vCPU's slot: two cache lines, so that vCPUs do not share one.
-    pub const SLOT_BYTES: usize = 128;
-    /// Bytes of the console's queue from the guest.
-    pub const CONSOLE_OUT_BYTES: usize = 4096;
-    /// Bytes of the console's queue to the guest.
-    pub const CONSOLE_IN_BYTES: usize = 4096;
-
-    /// The layout for this many vCPUs and functions.
-    #[must_use]
-    pub const fn new(vcpus: usize, functions: usize) -> Self {
-        Self { vcpus, functions }
-    }
-
-    /// Offset of the slot of `vcpu`.
-    #[must_use]
-    pub const fn slot(&self, vcpu: usize) -> usize {
-        Self::HEAD_BYTES + vcpu * Self::SLOT_BYTES
-    }
-
-    /// Offset of the queue of bytes that the guest wrote to its console.
-    #[must_use]
-    pub const fn console_out(&self) -> usize {
-        self.slot(self.vcpus).next_multiple_of(4096)
-    }
-
-    /// Offset of the queue of bytes for the guest to read from its console.
-    #[must_use]
-    pub const fn console_in(&self) -> usize {
-        self.console_out() + Self::CONSOLE_OUT_BYTES
-    }
-
-    /// Offset of the readable configuration space of `function`.
-    #[must_use]
-    pub const fn config(&self, function: usize) -> usize {
-        self.console_in() + Self::CONSOLE_IN_BYTES + function * CONFIG_BYTES
-    }
-
-    /// Bytes in all, a multiple of the page size.
-    #[must_use]
-    pub const fn size_bytes(&self) -> usize {
-        self.config(self.functions)
-    }
-}
+pub struct PeerBroken;
 
 /// What V asks of D.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// Write 1, 2 or 4 bytes of configuration space; `offset` below 4096.
+    /// Write 1, 2 or 4 aligned bytes of configuration space; `offset` below 4096. V drops what is not aligned.
     ConfigWrite = 1,
     /// Read 1, 2, 4 or 8 bytes of a BAR where it is not mapped.
     BarRead = 2,
-    /// Write 1, 2, 4 or 8 bytes of a BAR where it is not mapped.
+    /// Write 1, 2, 4 or 8 bytes of a BAR where it is not mapped. V splits eight bytes into the MSI-X table into two
+    /// writes of four, the lower first: so the route is in place before the vector is unmasked.
     BarWrite = 3,
+}
+
+impl RequestKind {
+    /// The kind with this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Option<Self> {
+        [Self::ConfigWrite, Self::BarRead, Self::BarWrite]
+            .into_iter()
+            .find(|kind| *kind as u32 == number)
+    }
 }
 
 /// A request, checked: what D acts on.
@@ -95,6 +63,26 @@ pub struct Request {
     pub value: u64,
 }
 
+impl Request {
+    /// Whether its fields are in range by themselves; the function's index is checked against the guest's count.
+    #[must_use]
+    pub fn is_sane(&self) -> bool {
+        let size_bytes = u64::try_from(self.size_bytes).unwrap_or(u64::MAX);
+        let end = self.offset.checked_add(size_bytes);
+        match self.kind {
+            RequestKind::ConfigWrite => {
+                self.bar == 0
+                    && matches!(size_bytes, 1 | 2 | 4)
+                    && self.offset.is_multiple_of(size_bytes)
+                    && self.offset < CONFIG_BYTES as u64
+            }
+            RequestKind::BarRead | RequestKind::BarWrite => {
+                self.bar < 6 && matches!(size_bytes, 1 | 2 | 4 | 8) && end.is_some()
+            }
+        }
+    }
+}
+
 /// A change of where vectors go, for V to give to KVM.
 ///
 /// The route of a vector always equals what the guest wrote into its MSI-X table entry (or MSI capability),
@@ -105,7 +93,7 @@ pub struct RouteUpdate {
     pub first_vector: u32,
     /// How many vectors: 1 for MSI-X; for MSI, vector `k` gets `data | k`.
     pub count: u32,
-    /// Message address; 0 where the guest wrote one that is no interrupt, and the vector must not be delivered.
+    /// Message address; 0 where the guest wrote one that is no interrupt, and the vectors must not be delivered.
     pub address: u64,
     /// Message data.
     pub data: u32,
@@ -186,4 +174,29 @@ pub struct LastExit {
     pub vcpu: u64,
     /// Not used, zero.
     pub reserved: u64,
+}
+
+/// The call on a device that failed and ended the guest.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceCall {
+    /// Writing the command register.
+    WriteCommand = 1,
+    /// Arming, retargeting or disarming interrupts.
+    SetIrqs = 2,
+    /// The reset that the guest asked for.
+    Reset = 3,
+    /// Reading a latch or firing a vector.
+    Eventfd = 4,
+}
+
+/// The failure behind [`crate::handoff::Ending::DeviceCallFailed`]: three `u64` at [`Layout::DEVICE_FAILURE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceFailure {
+    /// What failed; zero in the shared memory where nothing did.
+    pub call: DeviceCall,
+    /// Its errno.
+    pub errno: u32,
+    /// The function's index.
+    pub function: usize,
 }

@@ -1,0 +1,106 @@
+# host.sh: the emulated machine that the lab host is. Sourced, never run.
+#
+# QEMU emulates all of it, also where /dev/kvm is at hand: that can be a software KVM which runs no
+# ordinary kernel, and it need not have nested virtualization.
+# shellcheck shell=bash
+
+# What scripts/lab may set before run_host.
+HOST_KERNEL=stock
+HOST_IOMMU=on
+HOST_INTREMAP=on
+HOST_VFS=2
+HOST_MAKE_VFS=1
+HOST_CPUS=2
+# Nested paging is what KVM needs. The emulator lacks the last six of this model, and says so at length
+# unless they are struck out.
+HOST_CPU=EPYC,+svm,+npt,-fxsr-opt,-misalignsse,-osvw,-topoext,-nrip-save,-xsavec
+HOST_MEMORY=2800M
+HOST_HUGEPAGES=0
+HOST_TIMEOUT=0
+HOST_APPEND=
+HOST_QEMU=()
+
+# make_disk FILE: an empty disk, unless there is one.
+make_disk() {
+    [[ -f $1 ]] || truncate -s 64M "$1"
+}
+
+# machine_args DISKS: sets ARGS to the machine without kernel and consoles.
+machine_args() {
+    local disks=$1 vfs=$HOST_VFS nsid
+    # One more than the VFs' queues and vectors: the primary's own.
+    local queues=$((vfs * 4)) vectors=$((vfs * 2))
+    ARGS=(
+        -nodefaults -no-user-config -display none -no-reboot
+        -L "$ROOT/usr/share/qemu" -L "$ROOT/usr/share/seabios" -L "$ROOT/usr/lib/ipxe/qemu"
+        -accel "tcg,thread=multi" -machine q35
+        -cpu "$HOST_CPU" -smp "$HOST_CPUS" -m "$HOST_MEMORY"
+    )
+    [[ $HOST_IOMMU == off ]] ||
+        ARGS+=(-device "intel-iommu,intremap=$HOST_INTREMAP,aw-bits=48,caching-mode=off")
+
+    # Each device behind a port of its own, hence alone in its IOMMU group.
+    ARGS+=(
+        -device "pcie-root-port,id=port1,chassis=1,slot=1,bus=pcie.0,addr=0x2"
+        -netdev "hubport,id=net0,hubid=0"
+        -device "igb,id=nic,bus=port1,netdev=net0,mac=52:54:00:11:22:33,romfile="
+    )
+    # Namespace 1 is the primary's alone: a shared one would be attached to every VF as it appears.
+    make_disk "$disks/namespace1.img"
+    ARGS+=(
+        -device "pcie-root-port,id=port2,chassis=2,slot=2,bus=pcie.0,addr=0x3"
+        -device "nvme-subsys,id=subsystem,nqn=lab"
+        -device "nvme,id=nvme,bus=port2,serial=lab-sriov,subsys=subsystem,max_ioqpairs=$((queues + 2)),msix_qsize=$((queues + 3)),sriov_max_vfs=$vfs,sriov_vq_flexible=$queues,sriov_vi_flexible=$vectors,sriov_max_vq_per_vf=4,sriov_max_vi_per_vf=2"
+        -drive "file=$disks/namespace1.img,if=none,id=disk1,format=raw"
+        -device "nvme-ns,drive=disk1,bus=nvme,nsid=1,shared=off"
+    )
+    for ((nsid = 2; nsid <= vfs + 1; nsid++)); do
+        make_disk "$disks/namespace$nsid.img"
+        ARGS+=(
+            -drive "file=$disks/namespace$nsid.img,if=none,id=disk$nsid,format=raw"
+            -device "nvme-ns,drive=disk$nsid,bus=nvme,nsid=$nsid,shared=on,detached=on"
+        )
+    done
+    make_disk "$disks/plain.img"
+    ARGS+=(
+        -device "pcie-root-port,id=port3,chassis=3,slot=3,bus=pcie.0,addr=0x4"
+        -drive "file=$disks/plain.img,if=none,id=plain,format=raw"
+        -device "nvme,id=nvme-plain,bus=port3,serial=lab-plain,drive=plain"
+        -device "pcie-root-port,id=port4,chassis=4,slot=4,bus=pcie.0,addr=0x5"
+        # Without the mask edu reaches 28 bits of address only.
+        -device "edu,id=edu,bus=port4,dma_mask=0xffffffffffffffff"
+    )
+}
+
+# kernel_line: prints the host kernel's command line.
+kernel_line() {
+    # Without no_timer_check a loaded machine's host panics now and then, while it tests its timer.
+    local line="console=ttyS0 quiet panic=-1 no_timer_check"
+    [[ $HOST_IOMMU == off ]] || line+=" intel_iommu=on"
+    [[ $HOST_HUGEPAGES == 0 ]] || line+=" hugepages=$HOST_HUGEPAGES"
+    [[ $HOST_MAKE_VFS == 0 ]] || line+=" lab.vfs=$HOST_VFS"
+    printf '%s' "$line${HOST_APPEND:+ $HOST_APPEND}"
+}
+
+# run_host INITRD DISKS RESULTS CONSOLE: runs the machine till it powers off or the time is up.
+# CONSOLE is "terminal", or "output" for a console that is read by nobody but a log.
+run_host() {
+    local initrd=$1 disks=$2 results=$3 console=$4
+    local -a ARGS timed=()
+    machine_args "$disks"
+    ARGS+=(
+        -kernel "$CACHE/kernel-$HOST_KERNEL/vmlinuz" -initrd "$initrd" -append "$(kernel_line)"
+        -chardev "file,id=results,path=$results"
+    )
+    if [[ $console == terminal ]]; then
+        ARGS+=(-chardev "stdio,id=console,mux=on,signal=off" -mon "chardev=console,mode=readline")
+    else
+        ARGS+=(-chardev "stdio,id=console")
+    fi
+    ARGS+=(-serial chardev:console -serial chardev:results "${HOST_QEMU[@]}")
+    # The machine must not outlive this script, however the script ends.
+    local -a tied=(setpriv --pdeathsig TERM)
+    [[ $HOST_TIMEOUT == 0 ]] || timed=(timeout --foreground -k 5 "$HOST_TIMEOUT" "${tied[@]}")
+    "${tied[@]}" "${timed[@]}" "$ROOT/usr/lib64/ld-linux-x86-64.so.2" \
+        --library-path "$ROOT/usr/lib/x86_64-linux-gnu" "$ROOT/usr/bin/qemu-system-x86_64" "${ARGS[@]}"
+}

@@ -1,0 +1,245 @@
+//! Mappings of descriptors, and guest RAM while the guest is being built.
+
+use super::syscall::{Errno, Fd, call, number};
+use crate::addr::{Gpa, GpaRange};
+use crate::handoff::{Handoff, MAX_RAM_RANGES, RamRange};
+
+const PROT_READ: usize = 1;
+const PROT_WRITE: usize = 2;
+const MAP_SHARED: usize = 1;
+
+/// What a mapping is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only to be read.
+    ReadOnly,
+    /// To be read and written.
+    ReadWrite,
+}
+
+/// A shared mapping of a descriptor. It lasts as long as the process: dropping it changes nothing.
+#[derive(Debug)]
+pub struct Mapping {
+    host: *mut u8,
+    len_bytes: usize,
+}
+
+impl Mapping {
+    /// Maps `len_bytes` bytes of `fd` from `offset` on.
+    ///
+    /// # Errors
+    /// The errno of `mmap`.
+    pub fn new(fd: Fd, offset: u64, len_bytes: u64, access: Access) -> Result<Self, Errno> {
+        let len_bytes = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let protection = match access {
+            Access::ReadOnly => PROT_READ,
+            Access::ReadWrite => PROT_READ | PROT_WRITE,
+        };
+        let fd = fd.number() as usize;
+        // SAFETY: 1. six numbers; the kernel picks a free address, so nothing that exists is replaced.
+        let host = unsafe {
+            call(
+                number::MMAP,
+                [0, len_bytes, protection, MAP_SHARED, fd, offset],
+            )
+        }?;
+        Ok(Self {
+            host: core::ptr::with_exposed_provenance_mut(host),
+            len_bytes,
+        })
+    }
+
+    /// Where it lies in this process: for KVM's memory slots.
+    #[must_use]
+    pub fn host(&self) -> *mut u8 {
+        self.host
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+}
+
+/// Why guest RAM could not be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FillError {
+    /// The bytes do not lie in one range of RAM.
+    NotRam,
+    /// The file ended before its length.
+    Ended,
+    /// `pread64` failed.
+    Read(Errno),
+}
+
+/// Guest RAM as V sees it before the guest runs: raw copies at checked places, no reference into it.
+///
+/// V's run loop has no value of this type, so that nothing there reads or writes guest RAM.
+#[derive(Debug, Default)]
+pub struct GuestRam {
+    ranges: [Option<(GpaRange, Mapping)>; MAX_RAM_RANGES],
+}
+
+impl GuestRam {
+    /// Maps every range from the RAM file.
+    ///
+    /// # Errors
+    /// The address of the range that could not be mapped, and the errno (0 for an empty or wrapping range).
+    pub fn map(file: Fd, ranges: &[RamRange]) -> Result<Self, (u64, Errno)> {
+        let mut ram = Self::default();
+        for (place, range) in ram.ranges.iter_mut().zip(ranges) {
+            let span = GpaRange::new(Gpa::new(range.gpa), range.len_bytes)
+                .ok_or((range.gpa, Errno::NONE))?;
+            let mapping = Mapping::new(file, range.file_offset, range.len_bytes, Access::ReadWrite)
+                .map_err(|errno| (range.gpa, errno))?;
+            *place = Some((span, mapping));
+        }
+        Ok(ram)
+    }
+
+    /// Every range with its mapping, for KVM's memory slots.
+    pub fn ranges(&self) -> impl Iterator<Item = (GpaRange, &Mapping)> {
+        self.ranges
+            .iter()
+            .flatten()
+            .map(|(range, mapping)| (*range, mapping))
+    }
+
+    /// Copies `bytes` to `at`.
+    ///
+    /// # Errors
+    /// [`FillError::NotRam`].
+    pub fn write(&mut self, at: Gpa, bytes: &[u8]) -> Result<(), FillError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let to = self.host(at, bytes.len() as u64)?;
+        // SAFETY: `host` checked that all the bytes lie in one mapping, which no reference points into.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        Ok(())
+    }
+
+    /// Reads `len_bytes` bytes of `file` from `offset` on to `at`, without a copy in between.
+    ///
+    /// # Errors
+    /// Any [`FillError`].
+    pub fn write_file(
+        &mut self,
+        at: Gpa,
+        file: Fd,
+        offset: u64,
+        len_bytes: u64,
+    ) -> Result<(), FillError> {
+        let mut done = 0;
+        while done < len_bytes {
+            let left = len_bytes - done;
+            let to = self.host(at.checked_add(done).ok_or(FillError::NotRam)?, left)?;
+            let from = offset.checked_add(done).ok_or(FillError::Ended)?;
+            // SAFETY: `host` checked that `left` bytes from `to` lie in one mapping, which no reference points into.
+            let count = unsafe { pread_raw(file, to, left, from) }.map_err(FillError::Read)?;
+            if count == 0 {
+                return Err(FillError::Ended);
+            }
+            done += count as u64;
+        }
+        Ok(())
+    }
+
+    /// The place in this process of `len_bytes` bytes at `at`, if all of them lie in one range.
+    fn host(&self, at: Gpa, len_bytes: u64) -> Result<*mut u8, FillError> {
+        self.ranges()
+            .find(|(range, _)| range.contains(at, len_bytes))
+            .and_then(|(range, mapping)| {
+                let offset = usize::try_from(at.offset_from(range.start())?).ok()?;
+                Some(mapping.host.wrapping_add(offset))
+            })
+            .ok_or(FillError::NotRam)
+    }
+}
+
+/// Reads from `file` at `offset` into `bytes`: how many were read.
+///
+/// # Errors
+/// The errno.
+pub fn pread(file: Fd, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    // SAFETY: 1. the slice is valid for writes of its length.
+    unsafe { pread_raw(file, bytes.as_mut_ptr(), bytes.len() as u64, offset) }
+}
+
+/// `pread64`, again where a signal interrupted it.
+///
+/// # Safety
+/// 1. `to` is valid for writes of `len_bytes` bytes.
+unsafe fn pread_raw(file: Fd, to: *mut u8, len_bytes: u64, offset: u64) -> Result<usize, Errno> {
+    let len_bytes = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    let fd = file.number() as usize;
+    loop {
+        let args = [fd, to.expose_provenance(), len_bytes, offset, 0, 0];
+        // SAFETY: 1. is the caller's.
+        match unsafe { call(number::PREAD64, args) } {
+            Err(Errno::INTERRUPTED) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Copies the handoff out of its file: whether all of it was there.
+///
+/// # Errors
+/// The errno of `pread64`.
+pub fn read_handoff(file: Fd, handoff: &mut Handoff) -> Result<bool, Errno> {
+    let to = core::ptr::from_mut(handoff).cast::<u8>();
+    let len_bytes = size_of::<Handoff>();
+    // SAFETY: 1. the handoff is borrowed, of this length, and made of integers: any bytes are a valid one.
+    let count = unsafe { pread_raw(file, to, len_bytes as u64, 0) }?;
+    Ok(count == len_bytes)
+}
+
+/// The size in bytes of the file behind `fd`; 0 for what is no regular file.
+///
+/// # Errors
+/// The errno of `fstat`.
+pub fn file_len(fd: Fd) -> Result<u64, Errno> {
+    let mut stat = [0_u64; 18];
+    let args = [fd.number() as usize, stat.as_mut_ptr().addr(), 0, 0, 0, 0];
+    // SAFETY: 1. `struct stat` has 144 bytes on x86-64, as many as the array.
+    unsafe { call(number::FSTAT, args) }?;
+    Ok(stat[6])
+}
+
+/// Whether the descriptor `fd` is open.
+#[must_use]
+pub fn is_open(fd: Fd) -> bool {
+    const F_GETFD: usize = 1;
+    // SAFETY: 1. two numbers.
+    unsafe { call(number::FCNTL, [fd.number() as usize, F_GETFD, 0, 0, 0, 0]) }.is_ok()
+}
+
+/// Closes the descriptors from `first` up to and with `last`.
+///
+/// # Errors
+/// The errno.
+pub fn close_range(first: u32, last: u32) -> Result<(), Errno> {
+    let args = [first as usize, last as usize, 0, 0, 0, 0];
+    // SAFETY: 1. three numbers; descriptors here are numbers, so no owner is left behind with a closed one.
+    unsafe { call(number::CLOSE_RANGE, args) }.map(drop)
+}
+
+/// Reads once from `fd` into `bytes`: how many were read.
+///
+/// # Errors
+/// The errno.
+pub fn read(fd: Fd, bytes: &mut [u8]) -> Result<usize, Errno> {
+    let (to, len_bytes) = (bytes.as_mut_ptr(), bytes.len());
+    loop {
+        let args = [fd.number() as usize, to.addr(), len_bytes, 0, 0, 0];
+        // SAFETY: 1. the slice is valid for writes of its length.
+        match unsafe { call(number::READ, args) } {
+            Err(Errno::INTERRUPTED) => {}
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Threads without libc: memory that is never freed, and `clone`.
+//!
+//! On entry of a thread: an own stack with a page below it that faults, the process's descriptors and memory, no
+//! thread-local storage. A thread never returns: it ends with the process.
+
+use core::arch::asm;
+
+use super::syscall::{Errno, call, number};
+
+const PAGE_BYTES: usize = 4096;
+
+/// Moves `value` to pages of its own, which live as long as the process.
+///
+/// # Errors
+/// The errno of `mmap`.
+pub fn forever<T>(value: T) -> Result<&'static mut T, Errno> {
+    const { assert!(align_of::<T>() <= PAGE_BYTES) };
+    let place: *mut T = map(size_of::<T>().max(1))?.cast();
+    // SAFETY: the mapping is fresh, large enough, page aligned and ours alone.
+    unsafe { place.write(value) };
+    // SAFETY: it was initialised above, nobody else knows the address, and it is never unmapped.
+    Ok(unsafe { &mut *place })
+}
+
+/// Starts a thread that runs `entry(context, index)` on a stack of `stack_bytes` bytes.
+///
+/// # Errors
+/// The errno of `mmap`, `munmap` or `clone`.
+pub fn spawn<T: Sync>(
+    entry: fn(&'static T, usize) -> !,
+    context: &'static T,
+    index: usize,
+    stack_bytes: usize,
+) -> Result<(), Errno> {
+    // CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, as POSIX threads have it.
+    const FLAGS: usize = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
+    let stack_bytes = stack_bytes.next_multiple_of(PAGE_BYTES);
+    let base = map(stack_bytes + PAGE_BYTES)?;
+    // SAFETY: 1. the page is the lowest of the mapping above, which nobody else knows.
+    unsafe { call(number::MUNMAP, [base.addr(), PAGE_BYTES, 0, 0, 0, 0])? };
+    // The argument of `begin` at the top, and a multiple of 16 below it.
+    let begin_with = Begin {
+        entry,
+        context,
+        index,
+    };
+    let top =
+        base.wrapping_add(stack_bytes + PAGE_BYTES - size_of::<Begin<T>>().next_multiple_of(16));
+    // SAFETY: `top` is aligned and leaves room for a `Begin` within the mapping.
+    unsafe { top.cast::<Begin<T>>().write(begin_with) };
+    let start: unsafe extern "C" fn(*const Begin<T>) -> ! = begin::<T>;
+    let result: isize;
+    // SAFETY: `start` lies in a register that the call keeps; the child starts on a stack of its own, finds its argument there and never comes back to this frame; the
+    // parent keeps its own stack, and the kernel clobbers rcx and r11 of both.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, rsp",
+            "call r9",
+            "ud2",
+            "2:",
+            in("r9") start,
+            inlateout("rax") number::CLONE => result,
+            in("rdi") FLAGS, in("rsi") top.addr(), in("rdx") 0, in("r10") 0, in("r8") 0,
+            lateout("rcx") _, lateout("r11") _,
+        );
+    }
+    match u32::try_from(result.wrapping_neg()) {
+        Ok(errno @ 1..4096) => Err(Errno(errno)),
+        _ => Ok(()),
+    }
+}
+
+/// What a thread starts with.
+struct Begin<T: 'static> {
+    entry: fn(&'static T, usize) -> !,
+    context: &'static T,
+    index: usize,
+}
+
+/// The first function of a thread.
+///
+/// # Safety
+/// 1. `begin_with` was written by the parent and is read once.
+unsafe extern "C" fn begin<T: Sync>(begin_with: *const Begin<T>) -> ! {
+    // SAFETY: 1. is the caller's.
+    let begin_with = unsafe { begin_with.read() };
+    (begin_with.entry)(begin_with.context, begin_with.index)
+}
+
+/// Fresh zeroed memory of this process.
+fn map(size_bytes: usize) -> Result<*mut u8, Errno> {
+    const PROT_READ_WRITE: usize = 3;
+    const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
+    let args = [
+        0,
+        size_bytes,
+        PROT_READ_WRITE,
+        MAP_PRIVATE_ANONYMOUS,
+        usize::MAX,
+        0,
+    ];
+    // SAFETY: 1. the kernel chooses the address, so no memory of ours is replaced.
+    let base = unsafe { call(number::MMAP, args)? };
+    Ok(core::ptr::with_exposed_provenance_mut(base))
+}
+
+#[cfg(test)]
+mod thread_test {
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::sys::futex;
+
+    fn entry(word: &'static AtomicU32, index: usize) -> ! {
+        word.store(u32::try_from(index).unwrap_or(0), Ordering::SeqCst);
+        futex::wake(word);
+        loop {
+            core::hint::black_box(futex::wait(word, 7, None).is_ok());
+        }
+    }
+
+    #[test]
+    fn thread_gets_its_context_and_index() {
+        let word: &'static AtomicU32 = forever(AtomicU32::new(0)).unwrap();
+        spawn(entry, word, 7, 65536).unwrap();
+        while word.load(Ordering::SeqCst) == 0 {
+            core::hint::black_box(futex::wait(word, 0, Some(10)).is_ok());
+        }
+        assert_eq!(word.load(Ordering::SeqCst), 7);
+    }
+}

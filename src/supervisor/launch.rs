@@ -1,0 +1,282 @@
+//! Starting V and D: the sealed handoff, the ring, the eventfds, and the exact list of descriptors of each.
+//!
+//! On entry: the DMA map is complete and sealed, bus masters are off. On exit: both processes have built the guest
+//! and run it, and the supervisor keeps no descriptor of the ring or of an interrupt.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+};
+
+use jailed::{
+    handoff::{DeviceFds, FIRST_FD, GO, Handoff, Report, VcpuFds},
+    ring::Layout,
+};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+};
+
+use super::{
+    ending::Role,
+    fault::Fault,
+    watch::{Process, until_word},
+};
+use crate::sys::{
+    map::{CounterView, handoff_bytes},
+    signals::{Asked, Signals},
+    spawn::exec_with,
+};
+
+/// The two programs, found beside `narrows`.
+#[derive(Debug)]
+pub(super) struct Programs {
+    vcpu: PathBuf,
+    device: PathBuf,
+}
+
+impl Programs {
+    /// Looks in the folder of the running program, and nowhere else.
+    ///
+    /// # Errors
+    /// [`Fault::ProgramAbsent`].
+    pub(super) fn find() -> Result<Self, Fault> {
+        let own =
+            std::env::current_exe().map_err(Fault::io("finding this program's own folder"))?;
+        let folder = own.parent().unwrap_or_else(|| Path::new("/"));
+        let beside = |role: Role| {
+            let path = folder.join(role.program());
+            if path.is_file() {
+                Ok(path)
+            } else {
+                Err(Fault::ProgramAbsent { path })
+            }
+        };
+        Ok(Self {
+            vcpu: beside(Role::Vcpu)?,
+            device: beside(Role::Device)?,
+        })
+    }
+}
+
+/// What the launch needs besides the handoff; all of it outlives the guest.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    /// The facts for both.
+    pub(super) handoff: &'a Handoff,
+    /// `/dev/kvm`.
+    pub(super) kvm: BorrowedFd<'a>,
+    /// `/dev/null`, in place of what the guest does not have.
+    pub(super) null: BorrowedFd<'a>,
+    /// The RAM file.
+    pub(super) ram: BorrowedFd<'a>,
+    /// The kernel.
+    pub(super) kernel: BorrowedFd<'a>,
+    /// The initramfs.
+    pub(super) initramfs: Option<BorrowedFd<'a>>,
+    /// The images, in the handoff's order.
+    pub(super) images: Vec<BorrowedFd<'a>>,
+    /// The VFIO devices, in the handoff's order.
+    pub(super) devices: Vec<BorrowedFd<'a>>,
+    /// The console's pipes: output, input.
+    pub(super) console: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+}
+
+/// A guest that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// V.
+    pub(super) vcpu: Process,
+    /// D.
+    pub(super) device: Process,
+    /// What they count.
+    pub(super) counters: CounterView,
+}
+
+/// Starts D, then V, waits until both have built their part, and lets the guest go.
+///
+/// # Errors
+/// [`Fault::Setup`] with what V or D said; both processes are gone then.
+pub(super) fn launch(
+    programs: &Programs,
+    parts: &Parts<'_>,
+    signals: &Signals,
+) -> Result<Running, Fault> {
+    let making = |what: &str| Fault::io(format!("making {what}"));
+    let handoff = sealed_handoff(parts.handoff).map_err(making("the handoff"))?;
+    let ring = ring_file(parts.handoff).map_err(making("the ring"))?;
+    let counters = CounterView::new(&ring).map_err(making("the view of the counters"))?;
+    let vectors = usize::try_from(parts.handoff.vector_count()).unwrap_or(usize::MAX);
+    let functions = parts.handoff.functions().len();
+    let irqs = eventfds(vectors).map_err(making("interrupt eventfds"))?;
+    let latches = eventfds(vectors).map_err(making("latch eventfds"))?;
+    let errors = eventfds(functions).map_err(making("error eventfds"))?;
+    let requests = eventfds(functions).map_err(making("request eventfds"))?;
+
+    let (device_word, device_end) = control_pair().map_err(making("a control socket"))?;
+    let (console_out, console_in) = parts.console.unwrap_or((parts.null, parts.null));
+    let mut fds = vec![
+        handoff.as_fd(),
+        device_end.as_fd(),
+        ring.as_fd(),
+        console_out,
+        console_in,
+    ];
+    fds.extend(&parts.devices);
+    for list in [&errors, &requests, &irqs, &latches] {
+        fds.extend(list.iter().map(AsFd::as_fd));
+    }
+    debug_assert_eq!(fds.len(), count(DeviceFds::of(parts.handoff).end()));
+    let mut device = start(Role::Device, &programs.device, &fds)?;
+    drop(device_end);
+    if let Err(fault) = until_ready(&mut device, &device_word, signals) {
+        return Err(stopped(fault, &mut [&mut device]));
+    }
+
+    let (vcpu_word, vcpu_end) = control_pair().map_err(making("a control socket"))?;
+    let mut fds = vec![
+        handoff.as_fd(),
+        vcpu_end.as_fd(),
+        ring.as_fd(),
+        parts.kvm,
+        parts.ram,
+        parts.kernel,
+        parts.initramfs.unwrap_or(parts.null),
+    ];
+    fds.extend(&parts.images);
+    fds.extend(&parts.devices);
+    fds.extend(irqs.iter().map(AsFd::as_fd));
+    debug_assert_eq!(fds.len(), count(VcpuFds::of(parts.handoff).end()));
+    let mut vcpu = match start(Role::Vcpu, &programs.vcpu, &fds) {
+        Ok(vcpu) => vcpu,
+        Err(fault) => return Err(stopped(fault, &mut [&mut device])),
+    };
+    drop(vcpu_end);
+    let gone = until_ready(&mut vcpu, &vcpu_word, signals)
+        .and_then(|()| go(&device_word))
+        .and_then(|()| go(&vcpu_word));
+    if let Err(fault) = gone {
+        return Err(stopped(fault, &mut [&mut vcpu, &mut device]));
+    }
+    Ok(Running {
+        vcpu,
+        device,
+        counters,
+    })
+}
+
+fn count(end: u32) -> usize {
+    usize::try_from(end - FIRST_FD).unwrap_or(usize::MAX)
+}
+
+fn start(role: Role, program: &Path, fds: &[BorrowedFd<'_>]) -> Result<Process, Fault> {
+    let doing = || format!("starting {}", program.display());
+    let first = i32::try_from(FIRST_FD).unwrap_or(i32::MAX);
+    let child = exec_with(program, first, fds).map_err(Fault::io(doing()))?;
+    Process::new(role, child).map_err(Fault::io(doing()))
+}
+
+/// Ends what was started, and keeps the first fault.
+fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
+    for process in processes {
+        if let Err(error) = process.stop() {
+            return Fault::Io {
+                doing: format!("stopping {} after: {fault:?}", process.role.program()),
+                error,
+            };
+        }
+    }
+    fault
+}
+
+fn until_ready(process: &mut Process, word: &OwnedFd, signals: &Signals) -> Result<(), Fault> {
+    let role = process.role;
+    let doing = || format!("waiting for {}", role.program());
+    loop {
+        until_word(process, word, signals).map_err(Fault::io(doing()))?;
+        if let Some(report) = received(word).map_err(Fault::io(doing()))? {
+            return if report.stage == 0 {
+                Ok(())
+            } else {
+                Err(Fault::Setup { role, report })
+            };
+        }
+        let status: Option<ExitStatus> = process.ended().map_err(Fault::io(doing()))?;
+        if status.is_some() {
+            return Err(Fault::DiedInSetup { role, status });
+        }
+        while let Some(asked) = signals.next().map_err(Fault::io(doing()))? {
+            if asked == Asked::Stop {
+                return Err(Fault::Interrupted);
+            }
+        }
+    }
+}
+
+/// The report, once it is there; a socket that was closed without one counts as none.
+fn received(word: &OwnedFd) -> io::Result<Option<Report>> {
+    let mut bytes = [0_u8; size_of::<Report>()];
+    match recv(word, bytes.as_mut_slice(), RecvFlags::DONTWAIT) {
+        Ok((_, len)) if len == bytes.len() => {}
+        Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::CONNRESET) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    }
+    let [a, b, c, d, e, f, g, h, detail @ ..] = bytes;
+    Ok(Some(Report {
+        stage: u32::from_ne_bytes([a, b, c, d]),
+        errno: u32::from_ne_bytes([e, f, g, h]),
+        detail: u64::from_ne_bytes(detail),
+    }))
+}
+
+fn go(word: &OwnedFd) -> Result<(), Fault> {
+    send(word, &[GO], SendFlags::NOSIGNAL)
+        .map(drop)
+        .map_err(io::Error::from)
+        .map_err(Fault::io("letting the guest go"))
+}
+
+fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+fn sealed_handoff(handoff: &Handoff) -> io::Result<OwnedFd> {
+    let file = memfd_create(
+        "narrows-handoff",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
+    let mut bytes = handoff_bytes(handoff);
+    while !bytes.is_empty() {
+        let written = rustix::io::write(&file, bytes)?;
+        bytes = &bytes[written..];
+    }
+    let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    fcntl_add_seals(&file, seals)?;
+    Ok(file)
+}
+
+fn ring_file(handoff: &Handoff) -> io::Result<OwnedFd> {
+    let vcpus = usize::try_from(handoff.vcpu_count).map_err(io::Error::other)?;
+    let layout = Layout::new(vcpus, handoff.functions().len());
+    let file = memfd_create(
+        "narrows-ring",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
+    ftruncate(&file, layout.size_bytes() as u64)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file)
+}
+
+fn eventfds(count: usize) -> io::Result<Vec<OwnedFd>> {
+    (0..count)
+        .map(|_| Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        .collect()
+}

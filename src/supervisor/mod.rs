@@ -1,0 +1,166 @@
+//! The supervisor S: carries out a plan, waits, and takes everything apart again.
+//!
+//! On entry: a [`Plan`], which passed every check, and the privilege to bind drivers, open VFIO devices and pin memory.
+//! While the guest runs: no descriptor that could change the guest's DMA map, no view of guest RAM.
+//! On exit: the devices are reset and as they were before, the RAM is gone, V and D are gone.
+//! It is the only part with capabilities, and it looks at no byte that a guest wrote.
+
+mod assign;
+mod console;
+mod ending;
+mod fault;
+mod files;
+mod launch;
+mod log;
+mod ram;
+mod stats;
+mod watch;
+
+use std::{io, path::PathBuf};
+
+use iommu::sysfs::SysRoot;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub use self::ending::{Role, RunEnd};
+use self::{
+    assign::Assigned,
+    console::Console,
+    fault::Fault,
+    files::Files,
+    launch::{Parts, Programs, Running, launch},
+    log::Log,
+    ram::Ram,
+    stats::Stats,
+    watch::until_end,
+};
+use crate::{error::Report, plan::Plan, spec::OnReboot, sys::signals::Signals};
+
+/// What the operator asks of `narrows run` besides the guest file.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The host's file system.
+    pub root: SysRoot,
+    /// Where the figures go, at the end and on SIGUSR1.
+    pub stats: Option<PathBuf>,
+    /// No progress on standard error.
+    pub is_quiet: bool,
+}
+
+/// Runs a guest from its plan to its end, and gives its devices back.
+///
+/// # Errors
+/// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
+pub fn run(plan: &Plan, options: &Options) -> Result<RunEnd, Vec<Report>> {
+    let log = Log::new(&plan.name, options.is_quiet);
+    for warning in &plan.warnings {
+        log.say(&format!("warning[{}]: {}", warning.id, warning.what));
+    }
+    let mut assigned = Assigned::none(plan, &options.root);
+    let ended = guest(plan, options, &log, &mut assigned).map_err(|fault| fault.into_report(plan));
+    if let Ok(end) = &ended {
+        log.say(&end.sentence());
+    }
+    let left = assigned.release(&log);
+    match ended {
+        Ok(end) if left.is_empty() => Ok(end),
+        Ok(_) => Err(left),
+        Err(report) => Err([vec![report], left].concat()),
+    }
+}
+
+/// The life of one guest, from its files to its end. What it takes from the host stays in `assigned`.
+fn guest(
+    plan: &Plan,
+    options: &Options,
+    log: &Log,
+    assigned: &mut Assigned<'_>,
+) -> Result<RunEnd, Fault> {
+    let mut stats = Stats::new(plan);
+    let signals = Signals::take().map_err(Fault::io("blocking signals"))?;
+    raise_descriptor_limit().map_err(Fault::io("raising the limit of descriptors"))?;
+    let programs = Programs::find()?;
+    let files = Files::open(plan)?;
+    let mut console =
+        Console::new(Files::console_target(plan)?).map_err(Fault::io("setting up the console"))?;
+
+    assigned.bind(log)?;
+    let space = assigned.open()?;
+    stats.step("assigned", log);
+
+    let mut ram = Ram::create(plan, log)?;
+    stats.step("ram", log);
+    if let Some(space) = space {
+        stats.dma = space.map_and_seal(plan, &ram, &files, log)?;
+    }
+    ram.forget_view();
+    stats.step("sealed", log);
+
+    let handoff = plan.handoff(&assigned.opened()?)?;
+    loop {
+        let parts = Parts {
+            handoff: &handoff,
+            kvm: files.kvm(),
+            null: files.null(),
+            ram: ram.file(),
+            kernel: files.kernel(),
+            initramfs: files.initramfs(),
+            images: files.images(),
+            devices: assigned.devices(),
+            console: console.is_on().then(|| console.guest_ends()),
+        };
+        let running = launch(&programs, &parts, &signals)?;
+        drop(parts);
+        stats.step("running", log);
+        let end = one_life(running, &mut console, &signals, &mut stats, options)?;
+        if end != RunEnd::RebootRequested || plan.on_reboot == OnReboot::Exit {
+            return Ok(end);
+        }
+        stats.reboots += 1;
+        log.say(&format!("the guest reboots (number {})", stats.reboots));
+        assigned.reset_for_reboot()?;
+    }
+}
+
+/// From the guest's first instruction until V and D are gone.
+fn one_life(
+    mut running: Running,
+    console: &mut Console,
+    signals: &Signals,
+    stats: &mut Stats,
+    options: &Options,
+) -> Result<RunEnd, Fault> {
+    stats.pids = (running.vcpu.pid(), running.device.pid());
+    let Running {
+        vcpu,
+        device,
+        counters,
+    } = &mut running;
+    let write = |end| {
+        options
+            .stats
+            .as_deref()
+            .map_or(Ok(()), |path| stats.write(path, counters, end))
+    };
+    let end = until_end(vcpu, device, console, signals, counters, || write(None));
+    // V first: its mappings hold the BARs open, and no vCPU may run while the device is being taken away.
+    let vcpu_gone = vcpu.stop();
+    let device_gone = device.stop();
+    let end = end.map_err(Fault::io("waiting for the guest"))?;
+    vcpu_gone.map_err(Fault::io("stopping narrows-vcpu"))?;
+    device_gone.map_err(Fault::io("stopping narrows-device"))?;
+    console
+        .copy_output()
+        .map_err(Fault::io("copying the console's last bytes"))?;
+    write(Some(end)).map_err(Fault::io("writing the statistics"))?;
+    Ok(end)
+}
+
+/// Interrupt eventfds are many; the hard limit is what the operator meant to allow.
+fn raise_descriptor_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, all)?)
+}

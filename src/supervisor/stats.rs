@@ -1,0 +1,137 @@
+//! The figures of a run, as JSON for `--stats`.
+
+use std::{fs, io, path::Path};
+
+use jailed::ring::Counter;
+use serde_json::{Map, Value, json};
+
+use super::{ending::RunEnd, log::Log};
+use crate::{
+    plan::{Interface, Plan},
+    sys::map::CounterView,
+};
+
+/// Names of the counters in the file, in the order of [`Counter`].
+const COUNTERS: [(Counter, &str); Counter::COUNT] = [
+    (Counter::Exits, "exits"),
+    (Counter::PortExits, "port_exits"),
+    (Counter::MmioExits, "mmio_exits"),
+    (Counter::ConfigReads, "config_reads"),
+    (Counter::ConfigWrites, "config_writes"),
+    (Counter::BarReads, "bar_reads"),
+    (Counter::BarWrites, "bar_writes"),
+    (Counter::Unclaimed, "unclaimed"),
+    (Counter::ConsoleBytes, "console_bytes"),
+    (Counter::VcpuFutexWaits, "vcpu_futex_waits"),
+    (Counter::VcpuFutexWakes, "vcpu_futex_wakes"),
+    (Counter::RouteUpdates, "route_updates"),
+    (Counter::Requests, "requests"),
+    (Counter::HardwareConfigWrites, "hardware_config_writes"),
+    (Counter::SetIrqs, "set_irqs"),
+    (Counter::Resets, "resets"),
+    (Counter::RegionAccesses, "region_accesses"),
+    (Counter::DeviceFutexWaits, "device_futex_waits"),
+    (Counter::DeviceFutexWakes, "device_futex_wakes"),
+    (Counter::LatchedInterrupts, "latched_interrupts"),
+];
+
+/// What the IOMMU holds for the guest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dma {
+    /// Mappings.
+    pub(super) mappings: u64,
+    /// Bytes in them.
+    pub(super) bytes: u64,
+    /// Calls that made them.
+    pub(super) ioctls: u64,
+}
+
+/// The figures of a run so far.
+#[derive(Debug)]
+pub(super) struct Stats {
+    /// The guest's name.
+    pub(super) guest: String,
+    /// The kernel interface.
+    pub(super) interface: &'static str,
+    /// The DMA map.
+    pub(super) dma: Dma,
+    /// Completed steps and the milliseconds since the start at which they were.
+    pub(super) steps_ms: Vec<(&'static str, u64)>,
+    /// Reboots of the guest.
+    pub(super) reboots: u64,
+    /// Process ids of V and D.
+    pub(super) pids: (u32, u32),
+}
+
+impl Stats {
+    /// The figures of a run that has only begun.
+    #[must_use]
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            guest: plan.name.clone(),
+            interface: match plan.interface {
+                Interface::Iommufd => "iommufd",
+                Interface::Type1 => "type1",
+            },
+            dma: Dma::default(),
+            steps_ms: Vec::new(),
+            reboots: 0,
+            pids: (0, 0),
+        }
+    }
+
+    /// Notes the time of a step; only the first time counts.
+    pub(super) fn step(&mut self, name: &'static str, log: &Log) {
+        if self.steps_ms.iter().all(|(step, _)| *step != name) {
+            let at = u64::try_from(log.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.steps_ms.push((name, at));
+        }
+    }
+
+    /// Writes the figures to `path`, whole or not at all.
+    ///
+    /// # Errors
+    /// The errno of writing or renaming the file.
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        counters: &CounterView,
+        end: Option<RunEnd>,
+    ) -> io::Result<()> {
+        let counted: Map<String, Value> = COUNTERS
+            .iter()
+            .map(|(counter, name)| ((*name).to_owned(), counters.counter(*counter).into()))
+            .collect();
+        let steps: Map<String, Value> = self
+            .steps_ms
+            .iter()
+            .map(|(step, at)| ((*step).to_owned(), (*at).into()))
+            .collect();
+        let text = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "guest": self.guest,
+            "interface": self.interface,
+            "pids": { "supervisor": std::process::id(), "vcpu": self.pids.0, "device": self.pids.1 },
+            "dma": { "mappings": self.dma.mappings, "bytes": self.dma.bytes, "ioctls": self.dma.ioctls },
+            "steps_ms": steps,
+            "reboots": self.reboots,
+            "counters": counted,
+            "end": end,
+        });
+        let new = path.with_extension("new");
+        fs::write(&new, format!("{text:#}\n"))?;
+        fs::rename(&new, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_has_its_name_at_its_place() {
+        for (index, (counter, _)) in COUNTERS.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Shared mappings of memory files.
+
+use std::{io, os::fd::AsFd, ptr::NonNull};
+
+use jailed::{
+    handoff::Handoff,
+    ring::{Counter, LastExit, Layout},
+};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
+
+/// A mapping of a file, unmapped when dropped.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    len_bytes: usize,
+}
+
+// SAFETY: the mapping is only an address range; every access to it says how it is synchronised.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps the first `len_bytes` bytes of `file`, shared, for reading and writing.
+    ///
+    /// # Errors
+    /// The errno of `mmap`.
+    pub fn read_write(file: impl AsFd, len_bytes: usize) -> io::Result<Self> {
+        Self::new(file, len_bytes, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// Maps the first `len_bytes` bytes of `file`, shared, for reading.
+    ///
+    /// # Errors
+    /// The errno of `mmap`.
+    pub fn read_only(file: impl AsFd, len_bytes: usize) -> io::Result<Self> {
+        Self::new(file, len_bytes, ProtFlags::READ)
+    }
+
+    fn new(file: impl AsFd, len_bytes: usize, protection: ProtFlags) -> io::Result<Self> {
+        let hint = std::ptr::null_mut();
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let start = unsafe { mmap(hint, len_bytes, protection, MapFlags::SHARED, file, 0)? };
+        let start = NonNull::new(start.cast::<u8>())
+            .ok_or_else(|| io::Error::other("mmap returned address zero"))?;
+        Ok(Self { start, len_bytes })
+    }
+
+    /// Where the mapping starts in this process.
+    #[must_use]
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Its length in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.len_bytes
+    }
+
+    /// Makes every page present and writable, `[from, from + len_bytes)` at a time, so that a lack of memory is an
+    /// error here and not a signal later.
+    ///
+    /// # Errors
+    /// The errno of `madvise(MADV_POPULATE_WRITE)`, `EINVAL` for a range outside of the mapping.
+    pub fn populate(&self, from: usize, len_bytes: usize) -> io::Result<()> {
+        let inside = from
+            .checked_add(len_bytes)
+            .is_some_and(|end| end <= self.len_bytes);
+        if !inside {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let at = self.start.as_ptr().wrapping_add(from).cast();
+        // SAFETY: the range lies inside this mapping, and populating changes no content.
+        unsafe { madvise(at, len_bytes, Advice::LinuxPopulateWrite)? };
+        Ok(())
+    }
+
+    /// Keeps the pages on the NUMA node `node`, those that are not yet present.
+    ///
+    /// # Errors
+    /// The errno of `mbind`.
+    pub fn bind_to_node(&self, node: u32) -> io::Result<()> {
+        const MPOL_BIND: libc::c_int = 2;
+        let mut mask = [0_u64; 16];
+        let word = mask
+            .get_mut(usize::try_from(node / 64).unwrap_or(usize::MAX))
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        *word = 1 << (node % 64);
+        // The kernel reads one bit less than it is told.
+        let bits = mask.len() * 64;
+        // SAFETY: the range is this mapping, the mask is an array of `bits` bits that outlives the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.start.as_ptr(),
+                self.len_bytes,
+                MPOL_BIND,
+                mask.as_ptr(),
+                bits,
+                0,
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range was mapped in `new`, and no reference into it is ever given out.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len_bytes) };
+        debug_assert!(unmapped.is_ok(), "munmap of an own mapping");
+    }
+}
+
+/// The counters of the ring, read by the supervisor, which believes nothing in them.
+#[derive(Debug)]
+pub struct CounterView(Mapping);
+
+impl CounterView {
+    /// Maps the head page of the ring's file for reading.
+    ///
+    /// # Errors
+    /// The errno of `mmap`.
+    pub fn new(ring: impl AsFd) -> io::Result<Self> {
+        Mapping::read_only(ring, Layout::HEAD_BYTES).map(Self)
+    }
+
+    /// The value of `counter` now.
+    #[must_use]
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.word(Layout::COUNTERS + counter as usize * 8)
+    }
+
+    /// The last exit as V left it.
+    #[must_use]
+    pub fn last_exit(&self) -> LastExit {
+        LastExit {
+            reason: self.word(Layout::LAST_EXIT),
+            detail: self.word(Layout::LAST_EXIT + 8),
+            vcpu: self.word(Layout::LAST_EXIT + 16),
+            reserved: 0,
+        }
+    }
+
+    fn word(&self, offset: usize) -> u64 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.0.len_bytes());
+        let at = self.0.start().as_ptr().wrapping_add(offset).cast::<u64>();
+        // SAFETY: aligned and inside the mapping, as asserted; volatile, because other processes write it.
+        unsafe { at.read_volatile() }
+    }
+}
+
+/// The handoff as bytes.
+#[must_use]
+pub fn handoff_bytes(handoff: &Handoff) -> &[u8] {
+    let start = std::ptr::from_ref(handoff).cast::<u8>();
+    // SAFETY: the struct is plain integers without padding (asserted in `jailed::handoff`), borrowed as long.
+    unsafe { std::slice::from_raw_parts(start, size_of::<Handoff>()) }
+}

@@ -1,0 +1,76 @@
+//! Signals to the supervisor as something to poll.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+/// The signals that the supervisor acts on, blocked and readable.
+#[derive(Debug)]
+pub struct Signals(OwnedFd);
+
+/// What a signal asks of the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// `SIGTERM`, `SIGINT`, `SIGHUP`: stop the guest.
+    Stop,
+    /// `SIGUSR1`: write the statistics now.
+    Statistics,
+}
+
+impl Signals {
+    /// Blocks the signals for this thread and those it starts, and makes them readable.
+    ///
+    /// # Errors
+    /// The errno of `sigprocmask` or `signalfd`.
+    pub fn take() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: `sigemptyset` initialises the set it is given.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+            // SAFETY: the set was initialised above, the signal is valid.
+            unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+        }
+        let old = std::ptr::null_mut();
+        // SAFETY: the set is initialised; the old mask is not wanted.
+        if unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), old) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: the set is initialised; -1 asks for a new descriptor.
+        let fd = unsafe { libc::signalfd(-1, set.as_ptr(), flags) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel just made this descriptor for us alone.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// The next signal that has arrived, if one has.
+    ///
+    /// # Errors
+    /// The errno of `read`.
+    pub fn next(&self) -> io::Result<Option<Asked>> {
+        let mut info = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        match rustix::io::read(&self.0, &mut info) {
+            Ok(_) => {
+                let number = u32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+                let is_usr1 = i32::try_from(number) == Ok(libc::SIGUSR1);
+                Ok(Some(if is_usr1 {
+                    Asked::Statistics
+                } else {
+                    Asked::Stop
+                }))
+            }
+            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,20 @@
+//! Tests on real devices, run inside a lab host by `scripts/test` (or on a host with VFs, with the same variables).
+//!
+//! They need what `lab-vfs` makes: VFs without a driver and /run/lab.env. Module names tell the host they need:
+//! `small` runs on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
+//! host with more than 4 GiB, `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod guest;
+mod host;
+mod large;
+mod no_iommu;
+mod no_remapping;
+mod seal;
+mod small;
+mod stock;

@@ -1,0 +1,57 @@
+//! The main job with the distribution's kernel, on the host and in the guest, unmodified.
+
+use crate::{
+    guest::GuestFile,
+    host,
+    small::{assert_nvme, check_traffic},
+};
+
+#[test]
+#[ignore = "needs a lab host"]
+fn stock_guest_runs_on_a_nic_vf_and_an_nvme_vf() {
+    assert!(
+        !host::has_iommufd(),
+        "this kernel was thought to have type1 only"
+    );
+    let words = "lspci,nvme,net:10.9.0.2/24,ping:10.9.0.1,irq";
+    let transcript = GuestFile::stock("stock", words)
+        .vcpus(2)
+        .device(&host::nic(0))
+        .device(&host::nvme(0))
+        .run();
+    assert_nvme(&transcript, 0);
+    assert_eq!(transcript.facts("ping", "10.9.0.1")["received"], "3");
+    assert_eq!(transcript.count("pci"), 2, "{}", transcript.text());
+    for bdf in [host::nic(0), host::nvme(0)] {
+        host::assert_returned(&bdf);
+    }
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn stock_guest_moves_data_both_ways() {
+    // One vCPU: the nested emulator gives two no more time than one.
+    let words = "lspci,net:10.9.0.2/24,ping:10.9.0.1,send:10.9.0.1:5001:4,recv:5002,irq";
+    check_traffic(
+        GuestFile::stock("stock-tcp", words)
+            .device(&host::nic(0))
+            .start(),
+    );
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn iommufd_is_refused_where_the_kernel_has_none() {
+    let path = GuestFile::stock("no-iommufd", "lspci")
+        .key("interface = \"iommufd\"")
+        .device(&host::nic(0))
+        .write();
+    let output = std::process::Command::new("narrows")
+        .args(["run", &path])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("error[iommufd-absent]"), "{text}");
+    assert_eq!(host::driver(&host::nic(0)), None);
+}

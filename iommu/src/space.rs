@@ -209,7 +209,8 @@ impl PageSizes {
     }
 }
 
-/// How many ioctls were made.
+/// How many ioctls a context took. A call repeated with more room for the answer counts once, and asking a device about
+/// itself does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Calls {
     /// For the context.

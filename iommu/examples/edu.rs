@@ -46,7 +46,18 @@ const DMA_TO_RAM: u32 = 2;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-fn main() -> Result<ExitCode> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<bool> {
     let words: Vec<String> = env::args().skip(1).collect();
     let (bdf, interface) = match words.as_slice() {
         [bdf, interface, ..] => (bdf.parse()?, interface.as_str()),
@@ -65,11 +76,7 @@ fn main() -> Result<ExitCode> {
     let binding = Binding::bind(&root, bdf, VFIO_PCI)?;
     let result = attack(&root, bdf, interface, &image);
     binding.restore(&root)?;
-    Ok(if result? {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    result
 }
 
 fn attack(root: &SysRoot, bdf: Bdf, interface: Interface, image: &File) -> Result<bool> {

@@ -13,7 +13,7 @@ use std::{
     error::Error,
     fs::{self, File, OpenOptions},
     os::fd::AsFd,
-    process,
+    process::{self, ExitCode},
     time::Instant,
 };
 
@@ -28,7 +28,17 @@ use iommu::{
     topology::Topology,
 };
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let root = SysRoot::default();
     let mut functions: Vec<Bdf> = Vec::new();
     let mut interface = None;

@@ -93,6 +93,9 @@ impl Binding {
 
     /// Puts the function back as it was before.
     ///
+    /// Every fd of the device must be closed, in every process: the kernel lets `unbind` wait, without limit, until
+    /// the last one is.
+    ///
     /// # Errors
     /// `no-such-function`, `host-driver`, `sysfs-io`, `bind-mismatch`.
     pub fn restore(&self, root: &SysRoot) -> Result<()> {

@@ -186,7 +186,7 @@ pub enum IommuError {
     NodeBusy {
         /// The node.
         path: PathBuf,
-        /// EBUSY.
+        /// EBUSY from the group's node, EINVAL from the device's.
         errno: Errno,
     },
     /// The kernel's VFIO is not one that this program knows.
@@ -207,7 +207,7 @@ pub enum IommuError {
     },
     /// The kernel refuses to give the device away.
     #[error(
-        "{bdf} may not be attached: {call} failed: {errno} (interrupts are not remapped, or firmware claims memory of it)"
+        "{bdf} may not be attached: {call} failed: {errno} (interrupts are not remapped, firmware claims memory of it, or another process holds its group)"
     )]
     AttachForbidden {
         /// The function.
@@ -335,6 +335,55 @@ impl IommuError {
             Self::RegisterStuck { .. } => "register-stuck",
             Self::BadRegion { .. } => "region-malformed",
         }
+    }
+
+    /// What to do about it; `None` where that depends on why it happened.
+    #[must_use]
+    pub const fn fix(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoFunction { .. } => {
+                "choose one of the functions that lspci -D shows, and make the VFs first"
+            }
+            Self::NoGroup { .. } => {
+                "turn the IOMMU on in the firmware and on the kernel's command line (intel_iommu=on)"
+            }
+            Self::NoCdev { .. } => {
+                "use type1, or a kernel with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV"
+            }
+            Self::HostDriver { .. } => {
+                "choose another VF, or unbind this one if nothing of the host works through it"
+            }
+            Self::BindMismatch { .. } => {
+                "load the driver's module (modprobe vfio-pci), then see dmesg"
+            }
+            Self::NodeTimeout { .. } => "see dmesg, and whether devtmpfs is mounted on /dev",
+            Self::Open { .. } => "run as root with the VFIO modules loaded",
+            Self::NodeBusy { .. } => {
+                "stop the process that holds it (fuser shows which), or choose another VF"
+            }
+            Self::Unsupported { .. } => "load vfio_iommu_type1, or use iommufd or a newer kernel",
+            Self::GroupNotViable { .. } => {
+                "assign the whole group, or enable ACS on the port above so that each function has its own"
+            }
+            Self::AttachForbidden { .. } => {
+                "see dmesg; turn interrupt remapping on, or stop the process that holds the group"
+            }
+            Self::MapFailed { .. } => {
+                "for ENOMEM, raise RLIMIT_MEMLOCK or free memory; else see dmesg"
+            }
+            Self::RegisterStuck { .. } | Self::ShortConfig { .. } => {
+                "take the device out of use and see dmesg"
+            }
+            Self::Sysfs { .. }
+            | Self::Malformed { .. }
+            | Self::DeviceCall { .. }
+            | Self::SpaceCall { .. }
+            | Self::Unmappable(_)
+            | Self::NothingAttached { .. }
+            | Self::AttachedTwice { .. }
+            | Self::NotOfThisSpace { .. }
+            | Self::BadRegion { .. } => return None,
+        })
     }
 
     /// Whose doing it is, as far as the evidence tells.

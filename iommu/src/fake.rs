@@ -329,7 +329,7 @@ impl FakeHost {
     /// Writes it all, and returns the root to read it from.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// A VF's PF has not been added, or whatever the file system says.
     pub fn write(&self) -> io::Result<SysRoot> {
         for (path, text) in &self.files {
             put(&self.folder.join(path), text)?;
@@ -360,6 +360,17 @@ impl FakeHost {
         Ok(())
     }
 
+    /// Links are made into the PF's folder, so a forgotten PF would appear as an empty function.
+    fn check_pf(&self, pf: &str) -> io::Result<()> {
+        if self.functions.iter().any(|function| function.bdf == pf) {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("the PF {pf} has not been added"),
+        ))
+    }
+
     fn write_function(&self, function: &FakeFunction) -> io::Result<()> {
         let folder = self.folder.join("sys/bus/pci/devices").join(&function.bdf);
         fs::create_dir_all(&folder)?;
@@ -373,6 +384,7 @@ impl FakeHost {
             link(&format!("../../drivers/{driver}"), &folder.join("driver"))?;
         }
         if let Some(pf) = &function.physfn {
+            self.check_pf(pf)?;
             link(&format!("../{pf}"), &folder.join("physfn"))?;
             self.link_virtfn(pf, &function.bdf)?;
         }

@@ -4,10 +4,12 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
+    path::Path,
 };
 
 use crate::{
     addr::{Iova, IovaRange},
+    bind::is_placeholder,
     error::{Errno, IommuError, Result},
     space::{Calls, DeviceNode, Interface, Mapping, PageSizes, writable},
     sys::{
@@ -15,6 +17,7 @@ use crate::{
         view::{View, is_memory_file},
     },
     sysfs::SysRoot,
+    topology::{self, Member},
     type1::open_node,
 };
 
@@ -46,27 +49,16 @@ impl Iommufd {
         let Some(cdev) = &node.cdev else {
             return Err(IommuError::NoCdev { bdf });
         };
-        let forbidden = |call, error: &io::Error| match error.raw_os_error() {
-            Some(libc::EPERM) => IommuError::AttachForbidden {
-                bdf,
-                call,
-                errno: Errno::of(error),
-            },
-            _ => IommuError::DeviceCall {
-                bdf,
-                call,
-                errno: Errno::of(error),
-            },
-        };
-        let device = open_node(&root.path(format!("dev/vfio/devices/{cdev}")))?;
+        let path = root.path(format!("dev/vfio/devices/{cdev}"));
+        let device = open_node(&path)?;
         let token = node.vf_token.as_ref().map(|token| token.as_bytes());
         calls.attach += 1;
         vfio::device_bind(device.as_fd(), self.file.as_fd(), token)
-            .map_err(|error| forbidden(vfio::name::DEVICE_BIND_IOMMUFD, &error))?;
+            .map_err(|error| bind_failed(root, node, &path, &error))?;
         let ioas = self.ioas(calls)?;
         calls.attach += 1;
         vfio::device_attach(device.as_fd(), ioas)
-            .map_err(|error| forbidden(vfio::name::DEVICE_ATTACH_IOMMUFD_PT, &error))?;
+            .map_err(|error| device_failed(node, vfio::name::DEVICE_ATTACH_IOMMUFD_PT, &error))?;
         Ok(device.into())
     }
 
@@ -131,6 +123,41 @@ impl Iommufd {
     }
 }
 
+/// Finds out what a refused bind means; the kernel says EPERM and EINVAL for several things.
+fn bind_failed(root: &SysRoot, node: &DeviceNode, path: &Path, error: &io::Error) -> IommuError {
+    let errno = Errno::of(error);
+    match errno.raw() {
+        // The request is well-formed, so it is the device that is taken, unless the kernel knows no tokens.
+        libc::EINVAL if node.vf_token.is_none() => IommuError::NodeBusy {
+            path: path.to_owned(),
+            errno,
+        },
+        libc::EPERM => match topology::read_members(root, node.group) {
+            Ok(members) if members.iter().any(keeps_group) => IommuError::GroupNotViable {
+                group: node.group,
+                members,
+            },
+            _ => device_failed(node, vfio::name::DEVICE_BIND_IOMMUFD, error),
+        },
+        _ => device_failed(node, vfio::name::DEVICE_BIND_IOMMUFD, error),
+    }
+}
+
+/// Whether the kernel does not give a group away because of this member.
+fn keeps_group(member: &Member) -> bool {
+    // The driver of ports does no DMA of its own.
+    let harmless = |driver: &str| is_placeholder(driver) || driver == "pcieport";
+    !member.driver.as_deref().is_none_or(harmless)
+}
+
+fn device_failed(node: &DeviceNode, call: &'static str, error: &io::Error) -> IommuError {
+    let (bdf, errno) = (node.bdf, Errno::of(error));
+    match errno.raw() {
+        libc::EPERM => IommuError::AttachForbidden { bdf, call, errno },
+        _ => IommuError::DeviceCall { bdf, call, errno },
+    }
+}
+
 /// Whether mapping by address may succeed where mapping by file failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Fallback {
@@ -172,6 +199,47 @@ fn map_failed(mapping: &Mapping<'_>, call: &'static str, error: &io::Error) -> I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::FakeHost;
+
+    /// The error that a bind of 0000:01:10.0 with `errno` becomes, with another function of `driver` in its group.
+    fn bind_error(errno: i32, driver: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let root = FakeHost::new(folder.path())
+            .pf("0000:01:00.0", 6)
+            .vf("0000:01:10.0", "0000:01:00.0", 7)
+            .vfio("vfio0")
+            .device("0000:01:11.0", 7)
+            .driver(driver)
+            .write()
+            .unwrap();
+        let topology = topology::Topology::read(&root).unwrap();
+        let node = DeviceNode::of(&topology, "0000:01:10.0".parse().unwrap()).unwrap();
+        let error = io::Error::from_raw_os_error(errno);
+        bind_failed(&root, &node, Path::new("/dev/vfio/devices/vfio0"), &error).to_string()
+    }
+
+    #[test]
+    fn a_refused_bind_names_who_keeps_the_group() {
+        assert_eq!(
+            bind_error(libc::EPERM, "igb"),
+            "group 7 is not viable: it holds 0000:01:10.0 (driver vfio-pci), 0000:01:11.0 (driver igb)"
+        );
+        for driver in ["pcieport", "vfio-pci"] {
+            assert_eq!(
+                bind_error(libc::EPERM, driver),
+                "0000:01:10.0 may not be attached: VFIO_DEVICE_BIND_IOMMUFD failed: EPERM (interrupts are not \
+                 remapped, firmware claims memory of it, or another process holds its group)"
+            );
+        }
+        assert_eq!(
+            bind_error(libc::EINVAL, "vfio-pci"),
+            "/dev/vfio/devices/vfio0 is in use by another process: EINVAL"
+        );
+        assert_eq!(
+            bind_error(libc::ENODEV, "igb"),
+            "0000:01:10.0: VFIO_DEVICE_BIND_IOMMUFD failed: ENODEV"
+        );
+    }
 
     #[test]
     fn only_a_missing_ability_falls_back_to_mapping_by_address() {

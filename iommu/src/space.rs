@@ -4,7 +4,33 @@
 //! open ─▶ AddressSpace<Attaching> ─attach…─▶ attached() ─▶ AddressSpace<Attached> ─map…─▶ seal() ─▶ Sealed
 //! ```
 //! Every device narrows what can be mapped, so all are attached before anything is mapped; a device may start DMA
-//! only once the map is sealed ([`crate::device::Device::set_bus_master`]). Any other order does not compile.
+//! only once the map is sealed ([`crate::device::Device::set_bus_master`]). Any other order does not compile:
+//!
+//! ```compile_fail,E0599
+//! # use iommu::space::{AddressSpace, Attaching, Mapping};
+//! fn map_before_all_are_attached(mut space: AddressSpace<Attaching>, ram: &Mapping<'_>) {
+//!     space.map(ram);
+//! }
+//! ```
+//! ```compile_fail,E0599
+//! # use iommu::space::{AddressSpace, Attached, DeviceNode};
+//! fn attach_after_mapping(mut space: AddressSpace<Attached>, node: &DeviceNode) {
+//!     space.attach(node);
+//! }
+//! ```
+//! ```compile_fail,E0382
+//! # use iommu::space::{AddressSpace, Attached, Mapping};
+//! fn map_after_sealing(mut space: AddressSpace<Attached>, ram: &Mapping<'_>) {
+//!     let sealed = space.seal();
+//!     space.map(ram);
+//! }
+//! ```
+//! ```compile_fail,E0308
+//! # use iommu::{device::Device, space::{AddressSpace, Attached}};
+//! fn start_dma_before_sealing(space: AddressSpace<Attached>, device: &Device) {
+//!     device.set_bus_master(&space);
+//! }
+//! ```
 //!
 //! On entry: the functions are bound to a VFIO driver. On exit: the device fds hold the IOMMU domain, and no handle
 //! remains, here or elsewhere, with which its mappings could be changed.
@@ -183,7 +209,8 @@ impl PageSizes {
     }
 }
 
-/// How many ioctls were made.
+/// How many ioctls a context took. A call repeated with more room for the answer counts once, and asking a device about
+/// itself does not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Calls {
     /// For the context.

@@ -11,7 +11,7 @@ use std::{
 /// A request number without direction and size, which VFIO and iommufd never use.
 ///
 /// *Source:* `include/uapi/asm-generic/ioctl.h`, `_IO` (v6.12).
-pub(crate) const fn io(kind: u8, number: u32) -> libc::Ioctl {
+pub(super) const fn io(kind: u8, number: u32) -> libc::Ioctl {
     (kind as libc::Ioctl) << 8 | number as libc::Ioctl
 }
 
@@ -21,10 +21,10 @@ pub(crate) const fn io(kind: u8, number: u32) -> libc::Ioctl {
 /// 1. The type is `repr(C)` and has no padding that matters: the kernel reads and writes all of it.
 /// 2. Any bytes the kernel writes are a valid value.
 /// 3. Pointers in it are the caller's business: the function that fills the structure keeps them alive.
-pub(crate) unsafe trait Argument {}
+pub(super) unsafe trait Argument {}
 
 /// Calls with a structure that the kernel reads and writes.
-pub(crate) fn with<T: Argument>(
+pub(super) fn with<T: Argument>(
     fd: BorrowedFd<'_>,
     request: libc::Ioctl,
     argument: &mut T,
@@ -37,7 +37,7 @@ pub(crate) fn with<T: Argument>(
 }
 
 /// Calls with a number.
-pub(crate) fn with_number(
+pub(super) fn with_number(
     fd: BorrowedFd<'_>,
     request: libc::Ioctl,
     number: u32,
@@ -48,7 +48,7 @@ pub(crate) fn with_number(
 }
 
 /// Calls with the address of an fd's number, as `VFIO_GROUP_SET_CONTAINER` wants it.
-pub(crate) fn with_fd(
+pub(super) fn with_fd(
     fd: BorrowedFd<'_>,
     request: libc::Ioctl,
     other: BorrowedFd<'_>,
@@ -60,7 +60,7 @@ pub(crate) fn with_fd(
 }
 
 /// Calls with a string and takes ownership of the fd that comes back.
-pub(crate) fn with_name(
+pub(super) fn with_name(
     fd: BorrowedFd<'_>,
     request: libc::Ioctl,
     name: &CStr,
@@ -77,7 +77,7 @@ pub(crate) fn with_name(
 /// Calls with a structure of variable length, growing it until everything the kernel has to say fits.
 ///
 /// `head` is the fixed part; its first four bytes, the size, are filled in here. Returns everything the kernel wrote.
-pub(crate) fn with_growing(
+pub(super) fn with_growing(
     fd: BorrowedFd<'_>,
     request: libc::Ioctl,
     head: &[u8],
@@ -139,7 +139,7 @@ pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
 }
 
 /// A structure's size as the kernel wants it told.
-pub(crate) const fn size_u32<T>() -> u32 {
+pub(super) const fn size_u32<T>() -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "structures of the ABI are small"

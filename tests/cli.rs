@@ -1,4 +1,8 @@
 //! What an operator sees: the built binary on made-up hosts.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test whose scene cannot be set up has failed"
+)]
 
 use std::{
     fs,

@@ -111,8 +111,14 @@ const RULES: &[Rule] = &[
         forbidden: PATHS,
     },
     Rule {
-        place: "src/jailed/ring",
+        place: "src/jailed/sys",
         modules: &["addr", "machine", "handoff"],
+        jailed: None,
+        forbidden: PATHS,
+    },
+    Rule {
+        place: "src/jailed/ring",
+        modules: &["addr", "machine", "handoff", "sys"],
         jailed: None,
         forbidden: PATHS,
     },

@@ -1,8 +1,9 @@
-//! What is checked before a guest may have a device: two tables, each row with its reason.
+//! What is checked before a guest may have a device: three tables, each row with its reason.
 //!
 //! A check gives evidence or nothing; what evidence means (a refusal, or a warning where the operator has opted out)
 //! is decided here, once.
 
+mod capacity;
 mod device;
 mod guest;
 
@@ -114,17 +115,17 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Applies both tables.
+/// Applies all tables.
 pub(super) fn judge(case: &Case<'_>) -> Verdict {
     let mut verdict = Verdict::default();
-    for check in guest::CHECKS {
+    for check in guest::CHECKS.iter().chain(capacity::CHECKS) {
         for finding in (check.find)(case) {
             let evidence = finding.evidence.and(otherwise(check.reason));
             let report = evidence.report(check.id, finding.what, finding.place);
             verdict.refusals.push(report);
         }
     }
-    verdict.warnings.extend(guest::overcommitted(case));
+    verdict.warnings.extend(capacity::overcommitted(case));
     for asked in &case.asked {
         let mut taken = Vec::new();
         for check in device::CHECKS {
@@ -173,10 +174,13 @@ impl Asked<'_> {
     }
 }
 
-/// Both tables, as `docs/` and tests show them: id, opt-out, reason.
+/// All tables, as `docs/` and tests show them: id, opt-out, reason.
 #[cfg(test)]
 pub(super) fn table() -> Vec<(ErrorId, Option<OptOut>, &'static str)> {
-    let guest = guest::CHECKS.iter().map(|c| (c.id, None, c.reason));
+    let guest = guest::CHECKS
+        .iter()
+        .chain(capacity::CHECKS)
+        .map(|c| (c.id, None, c.reason));
     let device = device::CHECKS.iter().map(|c| (c.id, c.opt_out, c.reason));
     guest.chain(device).collect()
 }

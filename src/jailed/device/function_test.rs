@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::{
     config::DeviceBytes,
-    function::{Answer, Effect, Function, Outcome},
+    function::Function,
+    outcome::{Answer, Effect, Outcome},
 };
 use crate::{
     handoff::{self, Bar, InterruptKind, Span},

@@ -10,3 +10,6 @@ pub mod shared;
 pub mod spin;
 pub mod syscall;
 pub mod thread;
+
+#[cfg(test)]
+mod kvm_abi_test;

@@ -8,12 +8,15 @@
     reason = "without libc, entry point and memory functions are ours"
 )]
 
-use jailed::{handoff::Ending, sys::syscall};
+use jailed::device::start;
 
 mod freestanding;
 
 /// Runs after relocation; never returns.
 #[unsafe(no_mangle)]
 extern "C" fn narrows_main() -> ! {
-    syscall::exit_group(Ending::Bug as u8)
+    match start::start() {
+        Ok(server) => server.serve(),
+        Err(failure) => start::fail(failure),
+    }
 }

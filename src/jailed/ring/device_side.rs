@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use super::{
-    Counter, Layout, PeerBroken, Reply, Request, RequestKind,
+    Counter, DeviceFailure, Layout, PeerBroken, Reply, Request, RequestKind,
     layout::{slot, state},
     queue::Queue,
 };
@@ -167,6 +167,16 @@ impl DeviceSide {
         self.shared
             .long(Layout::counter(counter))
             .fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Leaves the failure that ends the guest for the supervisor to read.
+    pub fn set_failure(&self, failure: DeviceFailure) {
+        let function = u64::try_from(failure.function).unwrap_or(u64::MAX);
+        let words = [failure.call as u64, u64::from(failure.errno), function];
+        for (word, value) in words.into_iter().enumerate() {
+            let place = self.shared.long(Layout::DEVICE_FAILURE + 8 * word);
+            place.store(value, Ordering::Relaxed);
+        }
     }
 
     /// The first slot with a request, from the one behind `last_vcpu` on.

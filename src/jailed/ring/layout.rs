@@ -23,6 +23,8 @@ impl Layout {
     pub const COUNTERS: usize = 1024;
     /// Offset of [`LastExit`] in the head page: four `u64`.
     pub const LAST_EXIT: usize = 2048;
+    /// Offset of [`super::DeviceFailure`] in the head page: call, errno and function as `u64`.
+    pub const DEVICE_FAILURE: usize = 2080;
     /// Bytes of one vCPU's slot: two cache lines, so that vCPUs do not share one.
     pub const SLOT_BYTES: usize = 128;
     /// Bytes of the console's queue from the guest.

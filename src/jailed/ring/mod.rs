@@ -175,3 +175,28 @@ pub struct LastExit {
     /// Not used, zero.
     pub reserved: u64,
 }
+
+/// The call on a device that failed and ended the guest.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceCall {
+    /// Writing the command register.
+    WriteCommand = 1,
+    /// Arming, retargeting or disarming interrupts.
+    SetIrqs = 2,
+    /// The reset that the guest asked for.
+    Reset = 3,
+    /// Reading a latch or firing a vector.
+    Eventfd = 4,
+}
+
+/// The failure behind [`crate::handoff::Ending::DeviceCallFailed`]: three `u64` at [`Layout::DEVICE_FAILURE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceFailure {
+    /// What failed; zero in the shared memory where nothing did.
+    pub call: DeviceCall,
+    /// Its errno.
+    pub errno: u32,
+    /// The function's index.
+    pub function: usize,
+}

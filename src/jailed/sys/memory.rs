@@ -2,7 +2,7 @@
 
 use super::syscall::{Errno, Fd, call, number};
 use crate::addr::{Gpa, GpaRange};
-use crate::handoff::{Handoff, MAX_RAM_RANGES, RamRange};
+use crate::handoff::{MAX_RAM_RANGES, RamRange};
 
 const PROT_READ: usize = 1;
 const PROT_WRITE: usize = 2;
@@ -159,15 +159,6 @@ impl GuestRam {
     }
 }
 
-/// Reads from `file` at `offset` into `bytes`: how many were read.
-///
-/// # Errors
-/// The errno.
-pub fn pread(file: Fd, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    // SAFETY: 1. the slice is valid for writes of its length.
-    unsafe { pread_raw(file, bytes.as_mut_ptr(), bytes.len() as u64, offset) }
-}
-
 /// `pread64`, again where a signal interrupted it.
 ///
 /// # Safety
@@ -186,18 +177,6 @@ unsafe fn pread_raw(file: Fd, to: *mut u8, len_bytes: u64, offset: u64) -> Resul
     }
 }
 
-/// Copies the handoff out of its file: whether all of it was there.
-///
-/// # Errors
-/// The errno of `pread64`.
-pub fn read_handoff(file: Fd, handoff: &mut Handoff) -> Result<bool, Errno> {
-    let to = core::ptr::from_mut(handoff).cast::<u8>();
-    let len_bytes = size_of::<Handoff>();
-    // SAFETY: 1. the handoff is borrowed, of this length, and made of integers: any bytes are a valid one.
-    let count = unsafe { pread_raw(file, to, len_bytes as u64, 0) }?;
-    Ok(count == len_bytes)
-}
-
 /// The size in bytes of the file behind `fd`; 0 for what is no regular file.
 ///
 /// # Errors
@@ -210,14 +189,6 @@ pub fn file_len(fd: Fd) -> Result<u64, Errno> {
     Ok(stat[6])
 }
 
-/// Whether the descriptor `fd` is open.
-#[must_use]
-pub fn is_open(fd: Fd) -> bool {
-    const F_GETFD: usize = 1;
-    // SAFETY: 1. two numbers.
-    unsafe { call(number::FCNTL, [fd.number() as usize, F_GETFD, 0, 0, 0, 0]) }.is_ok()
-}
-
 /// Closes the descriptors from `first` up to and with `last`.
 ///
 /// # Errors
@@ -226,20 +197,4 @@ pub fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     let args = [first as usize, last as usize, 0, 0, 0, 0];
     // SAFETY: 1. three numbers; descriptors here are numbers, so no owner is left behind with a closed one.
     unsafe { call(number::CLOSE_RANGE, args) }.map(drop)
-}
-
-/// Reads once from `fd` into `bytes`: how many were read.
-///
-/// # Errors
-/// The errno.
-pub fn read(fd: Fd, bytes: &mut [u8]) -> Result<usize, Errno> {
-    let (to, len_bytes) = (bytes.as_mut_ptr(), bytes.len());
-    loop {
-        let args = [fd.number() as usize, to.addr(), len_bytes, 0, 0, 0];
-        // SAFETY: 1. the slice is valid for writes of its length.
-        match unsafe { call(number::READ, args) } {
-            Err(Errno::INTERRUPTED) => {}
-            result => return result,
-        }
-    }
 }

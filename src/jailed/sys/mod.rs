@@ -2,14 +2,17 @@
 #![expect(unsafe_code, reason = "without libc, the system calls are ours")]
 // UNSAFETY: this folder wraps raw system calls and shared mappings; each wrapper states what its caller owes.
 
+pub mod file;
 pub mod futex;
 pub mod kvm;
 pub mod kvm_abi;
 pub mod memory;
+pub mod poll;
 pub mod shared;
 pub mod spin;
 pub mod syscall;
 pub mod thread;
+pub mod vfio;
 
 #[cfg(test)]
 mod kvm_abi_test;

@@ -31,6 +31,8 @@ impl Errno {
     pub const NONE: Self = Self(0);
     /// `EINTR`.
     pub const INTERRUPTED: Self = Self(4);
+    /// `EBADF`.
+    pub const BAD_FD: Self = Self(9);
     /// `EAGAIN`.
     pub const AGAIN: Self = Self(11);
     /// `ETIMEDOUT`.

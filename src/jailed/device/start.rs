@@ -1,0 +1,181 @@
+//! D's set-up, in order.
+//!
+//! On entry: the supervisor has dropped every privilege and opened every descriptor. On exit: every function's bus master
+//! is off in hardware, its model is built and published, the watcher runs, and the word to go was said.
+
+use super::{
+    config::DeviceBytes,
+    function::Function,
+    serve::{Hardware, Server},
+    watch::{self, Watch},
+};
+use crate::{
+    handoff::{DeviceFds, Ending, GO, Handoff, MAX_FUNCTIONS, Report, Stage},
+    ring::{DeviceSide, Layout},
+    sys::{
+        file,
+        shared::Shared,
+        syscall::{Errno, Fd, exit_group, write},
+        thread,
+        vfio::{self, Irq},
+    },
+};
+
+/// The watcher's stack: it calls nothing deep.
+const WATCHER_STACK_BYTES: usize = 64 << 10;
+
+/// Why set-up failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    stage: Stage,
+    errno: u32,
+    detail: u64,
+}
+
+/// Builds the server and waits for the word to go.
+///
+/// # Errors
+/// The stage that failed.
+pub fn start() -> Result<Server, Failure> {
+    let handoff = read_handoff()?;
+    let fds = check_descriptors(handoff)?;
+    let ring = map_ring(handoff)?;
+    let mut server = Server::new(ring);
+    for (index, number) in (0..MAX_FUNCTIONS).zip(0..handoff.function_count) {
+        let (function, hardware) = take_over(handoff, fds, index, number)?;
+        ring.publish_config(index, function.config().dwords());
+        server.add(index, function, hardware);
+    }
+    watch(handoff, fds, ring)?;
+    say(&READY);
+    wait_for_go()?;
+    for fd in [DeviceFds::HANDOFF, DeviceFds::CONTROL, DeviceFds::RING] {
+        file::close(Fd::new(fd)).map_err(|errno| Failure::at(Stage::Go, errno, u64::from(fd)))?;
+    }
+    Ok(server)
+}
+
+/// Tells the supervisor what failed, and ends.
+pub fn fail(failure: Failure) -> ! {
+    say(&failure);
+    exit_group(Ending::SetupFailed as u8)
+}
+
+const READY: Failure = Failure {
+    stage: Stage::Ready,
+    errno: 0,
+    detail: 0,
+};
+
+impl Failure {
+    const fn at(stage: Stage, errno: Errno, detail: u64) -> Self {
+        Self {
+            stage,
+            errno: errno.0,
+            detail,
+        }
+    }
+}
+
+fn read_handoff() -> Result<&'static Handoff, Failure> {
+    let read = file::read_handoff(Fd::new(DeviceFds::HANDOFF));
+    let handoff = read.map_err(|errno| Failure::at(Stage::Handoff, errno, 0))?;
+    let is_whole = |h: &&Handoff| h.check();
+    handoff
+        .filter(is_whole)
+        .ok_or(Failure::at(Stage::Handoff, Errno(0), 0))
+}
+
+/// Every descriptor of the list is open, and none is behind it.
+fn check_descriptors(handoff: &Handoff) -> Result<DeviceFds, Failure> {
+    let fds = DeviceFds::of(handoff);
+    if let Some(absent) = (0..fds.end()).find(|number| !file::is_open(Fd::new(*number))) {
+        return Err(Failure::at(
+            Stage::Handoff,
+            Errno::BAD_FD,
+            u64::from(absent),
+        ));
+    }
+    let closed = file::close_from(Fd::new(fds.end()));
+    closed.map_err(|errno| Failure::at(Stage::Handoff, errno, u64::from(fds.end())))?;
+    Ok(fds)
+}
+
+fn map_ring(handoff: &Handoff) -> Result<&'static DeviceSide, Failure> {
+    let at_ring = |errno| Failure::at(Stage::Ring, errno, 0);
+    let size_bytes = Layout::of(handoff).size_bytes();
+    let shared = Shared::map(Fd::new(DeviceFds::RING), size_bytes).map_err(at_ring)?;
+    let side = DeviceSide::new(shared, handoff).ok_or(at_ring(Errno(0)))?;
+    thread::forever(side).map(|side| &*side).map_err(at_ring)
+}
+
+/// Reads a device's configuration space, makes the model of it, turns the bus master off and arms error and request.
+fn take_over(
+    handoff: &Handoff,
+    fds: DeviceFds,
+    index: usize,
+    number: u32,
+) -> Result<(Function, Hardware), Failure> {
+    let at = |stage| move |errno| Failure::at(stage, errno, u64::from(number));
+    let facts = handoff
+        .functions()
+        .get(index)
+        .ok_or(at(Stage::Handoff)(Errno(0)))?;
+    let device = Fd::new(fds.device(number));
+
+    let mut bytes: DeviceBytes = [0; 256];
+    let read =
+        file::read_at(device, &mut bytes, facts.config_offset).map_err(at(Stage::ConfigRead))?;
+    if read != bytes.len() {
+        return Err(at(Stage::ConfigRead)(Errno(0)));
+    }
+    let function = Function::new(&bytes, facts);
+    let function = function.map_err(|_contradiction| at(Stage::ConfigContradiction)(Errno(0)))?;
+    let hardware = Hardware::new(
+        device,
+        fds,
+        facts,
+        function.is_msix(),
+        handoff.first_vector(index),
+    );
+    hardware.write_command(0).map_err(at(Stage::ConfigRead))?;
+
+    for (irq, fd) in [
+        (Irq::Error, fds.error(number)),
+        (Irq::Request, fds.request(number)),
+    ] {
+        if vfio::has(device, irq) {
+            let eventfd = core::iter::once(Fd::new(fd));
+            vfio::send_to(device, irq, 0, eventfd).map_err(at(Stage::ArmInterrupt))?;
+        }
+    }
+    Ok((function, hardware))
+}
+
+fn watch(handoff: &Handoff, fds: DeviceFds, ring: &'static DeviceSide) -> Result<(), Failure> {
+    let at_thread = |errno| Failure::at(Stage::Thread, errno, 0);
+    let watch = thread::forever(Watch::new(handoff, fds, ring)).map_err(at_thread)?;
+    thread::spawn(watch::run, watch, 0, WATCHER_STACK_BYTES).map_err(at_thread)
+}
+
+fn wait_for_go() -> Result<(), Failure> {
+    let mut word = [0];
+    match file::read(Fd::new(DeviceFds::CONTROL), &mut word) {
+        Ok(1) if word == [GO] => Ok(()),
+        Ok(_) => Err(Failure::at(Stage::Go, Errno(0), 0)),
+        Err(errno) => Err(Failure::at(Stage::Go, errno, 0)),
+    }
+}
+
+/// Sends a [`Report`]. Where nobody listens any more, there is nobody to tell.
+fn say(failure: &Failure) {
+    let report = Report {
+        stage: failure.stage as u32,
+        errno: failure.errno,
+        detail: failure.detail,
+    };
+    let sent = write(Fd::new(DeviceFds::CONTROL), &file::report_bytes(report));
+    if sent.is_err() {
+        exit_group(Ending::SetupFailed as u8);
+    }
+}

@@ -6,7 +6,8 @@
 use super::{
     config::DeviceBytes,
     function::Function,
-    serve::{Hardware, Server},
+    hardware::Hardware,
+    serve::Server,
     watch::{self, Watch},
 };
 use crate::{

@@ -93,7 +93,8 @@ pub struct RouteUpdate {
     pub first_vector: u32,
     /// How many vectors: 1 for MSI-X; for MSI, vector `k` gets `data | k`.
     pub count: u32,
-    /// Message address; 0 where the guest wrote one that is no interrupt, and the vectors must not be delivered.
+    /// Message address; 0 where the guest wrote one that is no interrupt, and the vectors must not be
+    /// delivered; then `data` means nothing.
     pub address: u64,
     /// Message data.
     pub data: u32,

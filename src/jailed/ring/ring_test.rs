@@ -342,7 +342,7 @@ fn words() -> impl Strategy<Value = Vec<(usize, u32)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn device_side_survives_any_peer(words in words()) {
@@ -351,7 +351,7 @@ proptest! {
         std::thread::scope(|scope| {
             scope.spawn(|| scribble(shared, &words, &is_over));
             let mut last = 0;
-            for _ in 0..300 {
+            for _ in 0..100 {
                 if let Ok(Next::Request { vcpu, request }) = device_side.next_request(last, Some(1)) {
                     assert!(vcpu < 2 && request.function < 2 && request.bar < 6 && request.size_bytes <= 8);
                     device_side.reply(vcpu, &answer(vcpu, &request));

@@ -150,3 +150,65 @@ pub fn reset(device: Fd) -> Result<(), Errno> {
     }
     .map(drop)
 }
+
+#[cfg(test)]
+mod vfio_test {
+    use core::mem::offset_of;
+
+    use vfio_bindings::bindings::vfio as abi;
+
+    use super::*;
+
+    #[test]
+    fn structures_and_numbers_are_the_kernels() {
+        assert_eq!(
+            offset_of!(IrqSet, argsz),
+            offset_of!(abi::vfio_irq_set, argsz)
+        );
+        assert_eq!(
+            offset_of!(IrqSet, flags),
+            offset_of!(abi::vfio_irq_set, flags)
+        );
+        assert_eq!(
+            offset_of!(IrqSet, index),
+            offset_of!(abi::vfio_irq_set, index)
+        );
+        assert_eq!(
+            offset_of!(IrqSet, start),
+            offset_of!(abi::vfio_irq_set, start)
+        );
+        assert_eq!(
+            offset_of!(IrqSet, count),
+            offset_of!(abi::vfio_irq_set, count)
+        );
+        assert_eq!(
+            offset_of!(IrqSet, eventfds),
+            offset_of!(abi::vfio_irq_set, data)
+        );
+        assert_eq!(size_of::<abi::vfio_irq_set>(), HEAD_BYTES as usize);
+        assert_eq!(
+            offset_of!(IrqInfo, flags),
+            offset_of!(abi::vfio_irq_info, flags)
+        );
+        assert_eq!(
+            offset_of!(IrqInfo, index),
+            offset_of!(abi::vfio_irq_info, index)
+        );
+        assert_eq!(
+            offset_of!(IrqInfo, count),
+            offset_of!(abi::vfio_irq_info, count)
+        );
+        assert_eq!(size_of::<abi::vfio_irq_info>(), INFO_BYTES as usize);
+        assert_eq!(DATA_NONE, abi::VFIO_IRQ_SET_DATA_NONE);
+        assert_eq!(DATA_EVENTFD, abi::VFIO_IRQ_SET_DATA_EVENTFD);
+        assert_eq!(ACTION_TRIGGER, abi::VFIO_IRQ_SET_ACTION_TRIGGER);
+        assert_eq!(Irq::Msi as u32, abi::VFIO_PCI_MSI_IRQ_INDEX);
+        assert_eq!(Irq::Msix as u32, abi::VFIO_PCI_MSIX_IRQ_INDEX);
+        assert_eq!(Irq::Error as u32, abi::VFIO_PCI_ERR_IRQ_INDEX);
+        assert_eq!(Irq::Request as u32, abi::VFIO_PCI_REQ_IRQ_INDEX);
+        let number = |nr: u32| usize::from(abi::VFIO_TYPE) << 8 | (abi::VFIO_BASE + nr) as usize;
+        assert_eq!(number(9), VFIO_DEVICE_GET_IRQ_INFO);
+        assert_eq!(number(10), VFIO_DEVICE_SET_IRQS);
+        assert_eq!(number(11), VFIO_DEVICE_RESET);
+    }
+}

@@ -7,6 +7,9 @@ use crate::handoff::{MAX_RAM_RANGES, RamRange};
 const PROT_READ: usize = 1;
 const PROT_WRITE: usize = 2;
 const MAP_SHARED: usize = 1;
+const MAP_FIXED: usize = 0x10;
+/// The size of a large page.
+const LARGE_BYTES: usize = 2 << 20;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +28,31 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps `len_bytes` bytes of `fd` from `offset` on.
+    /// Maps `len_bytes` bytes of `fd` from `offset` on, for the guest to find at `at`.
     ///
     /// # Errors
-    /// The errno of `mmap`.
-    pub fn new(fd: Fd, offset: u64, len_bytes: u64, access: Access) -> Result<Self, Errno> {
-        let len_bytes = usize::try_from(len_bytes).unwrap_or(usize::MAX);
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    /// The errno of `mmap` or `munmap`.
+    pub fn new(
+        fd: Fd,
+        offset: u64,
+        at: Gpa,
+        len_bytes: u64,
+        access: Access,
+    ) -> Result<Self, Errno> {
+        let wide = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let (offset, len_bytes) = (wide(offset), wide(len_bytes));
         let protection = match access {
             Access::ReadOnly => PROT_READ,
             Access::ReadWrite => PROT_READ | PROT_WRITE,
         };
+        let place = reserve(wide(at.raw()) % LARGE_BYTES, len_bytes)?;
         let fd = fd.number() as usize;
-        // SAFETY: 1. six numbers; the kernel picks a free address, so nothing that exists is replaced.
+        let flags = MAP_SHARED | MAP_FIXED;
+        // SAFETY: 1. six numbers; what is replaced is the reservation above, which nobody else knows.
         let host = unsafe {
             call(
                 number::MMAP,
-                [0, len_bytes, protection, MAP_SHARED, fd, offset],
+                [place, len_bytes, protection, flags, fd, offset],
             )
         }?;
         Ok(Self {
@@ -61,6 +72,25 @@ impl Mapping {
     pub const fn len_bytes(&self) -> usize {
         self.len_bytes
     }
+}
+
+/// Reserves `len_bytes` bytes of address space that lie `in_large` bytes behind a multiple of 2 MiB, as they do in
+/// the guest: only then can KVM use large pages.
+fn reserve(in_large: usize, len_bytes: usize) -> Result<usize, Errno> {
+    const MAP_PRIVATE_ANONYMOUS_NORESERVE: usize = 0x4022;
+    let flags = MAP_PRIVATE_ANONYMOUS_NORESERVE;
+    let all_bytes = len_bytes.checked_add(LARGE_BYTES).ok_or(Errno::NO_MEMORY)?;
+    // SAFETY: 1. six numbers; the kernel picks a free address, so nothing that exists is replaced.
+    let start = unsafe { call(number::MMAP, [0, all_bytes, 0, flags, usize::MAX, 0]) }?;
+    let skipped = (in_large + LARGE_BYTES - start % LARGE_BYTES) % LARGE_BYTES;
+    let end = start + skipped + len_bytes;
+    for (at, unused_bytes) in [(start, skipped), (end, LARGE_BYTES - skipped)] {
+        if unused_bytes > 0 {
+            // SAFETY: 1. numbers; the range is the front or the back of the reservation, which nobody else knows.
+            unsafe { call(number::MUNMAP, [at, unused_bytes, 0, 0, 0, 0]) }?;
+        }
+    }
+    Ok(start + skipped)
 }
 
 /// Why guest RAM could not be filled.
@@ -92,8 +122,14 @@ impl GuestRam {
         for (place, range) in ram.ranges.iter_mut().zip(ranges) {
             let span = GpaRange::new(Gpa::new(range.gpa), range.len_bytes)
                 .ok_or((range.gpa, Errno::NONE))?;
-            let mapping = Mapping::new(file, range.file_offset, range.len_bytes, Access::ReadWrite)
-                .map_err(|errno| (range.gpa, errno))?;
+            let mapping = Mapping::new(
+                file,
+                range.file_offset,
+                span.start(),
+                range.len_bytes,
+                Access::ReadWrite,
+            )
+            .map_err(|errno| (range.gpa, errno))?;
             *place = Some((span, mapping));
         }
         Ok(ram)

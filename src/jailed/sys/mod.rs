@@ -6,6 +6,7 @@ pub mod file;
 pub mod futex;
 pub mod kvm;
 pub mod kvm_abi;
+pub mod kvm_vcpu;
 pub mod memory;
 pub mod poll;
 pub mod shared;
@@ -16,3 +17,5 @@ pub mod vfio;
 
 #[cfg(test)]
 mod kvm_abi_test;
+#[cfg(test)]
+mod kvm_test;

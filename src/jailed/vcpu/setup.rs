@@ -13,7 +13,8 @@ use crate::addr::Gpa;
 use crate::handoff::{FIRST_FD, GO, Handoff, MAX_VCPUS, Report, Stage, VcpuFds};
 use crate::ring::{Layout, VcpuSide};
 use crate::sys::file::{close, close_from, is_open, read, read_handoff, report_bytes};
-use crate::sys::kvm::{Kvm, KvmVfio, Vcpu, Vm};
+use crate::sys::kvm::{Kvm, KvmVfio, Vm};
+use crate::sys::kvm_vcpu::Vcpu;
 use crate::sys::memory::{Access, GuestRam, Mapping, close_range};
 use crate::sys::shared::Shared;
 use crate::sys::spin::Spin;
@@ -182,7 +183,7 @@ impl Slots {
         len_bytes: u64,
         access: Access,
     ) -> Result<(), Failure> {
-        let mapping = Mapping::new(file, offset, len_bytes, access)
+        let mapping = Mapping::new(file, offset, at, len_bytes, access)
             .map_err(Failure::at(Stage::MemorySlot, at.raw()))?;
         self.give(at, &mapping, access)
     }

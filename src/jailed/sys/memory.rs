@@ -2,11 +2,14 @@
 
 use super::syscall::{Errno, Fd, call, number};
 use crate::addr::{Gpa, GpaRange};
-use crate::handoff::{Handoff, MAX_RAM_RANGES, RamRange};
+use crate::handoff::{MAX_RAM_RANGES, RamRange};
 
 const PROT_READ: usize = 1;
 const PROT_WRITE: usize = 2;
 const MAP_SHARED: usize = 1;
+const MAP_FIXED: usize = 0x10;
+/// The size of a large page.
+const LARGE_BYTES: usize = 2 << 20;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +28,31 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps `len_bytes` bytes of `fd` from `offset` on.
+    /// Maps `len_bytes` bytes of `fd` from `offset` on, for the guest to find at `at`.
     ///
     /// # Errors
-    /// The errno of `mmap`.
-    pub fn new(fd: Fd, offset: u64, len_bytes: u64, access: Access) -> Result<Self, Errno> {
-        let len_bytes = usize::try_from(len_bytes).unwrap_or(usize::MAX);
-        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+    /// The errno of `mmap` or `munmap`.
+    pub fn new(
+        fd: Fd,
+        offset: u64,
+        at: Gpa,
+        len_bytes: u64,
+        access: Access,
+    ) -> Result<Self, Errno> {
+        let wide = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let (offset, len_bytes) = (wide(offset), wide(len_bytes));
         let protection = match access {
             Access::ReadOnly => PROT_READ,
             Access::ReadWrite => PROT_READ | PROT_WRITE,
         };
+        let place = reserve(wide(at.raw()) % LARGE_BYTES, len_bytes)?;
         let fd = fd.number() as usize;
-        // SAFETY: 1. six numbers; the kernel picks a free address, so nothing that exists is replaced.
+        let flags = MAP_SHARED | MAP_FIXED;
+        // SAFETY: 1. six numbers; what is replaced is the reservation above, which nobody else knows.
         let host = unsafe {
             call(
                 number::MMAP,
-                [0, len_bytes, protection, MAP_SHARED, fd, offset],
+                [place, len_bytes, protection, flags, fd, offset],
             )
         }?;
         Ok(Self {
@@ -61,6 +72,25 @@ impl Mapping {
     pub const fn len_bytes(&self) -> usize {
         self.len_bytes
     }
+}
+
+/// Reserves `len_bytes` bytes of address space that lie `in_large` bytes behind a multiple of 2 MiB, as they do in
+/// the guest: only then can KVM use large pages.
+fn reserve(in_large: usize, len_bytes: usize) -> Result<usize, Errno> {
+    const MAP_PRIVATE_ANONYMOUS_NORESERVE: usize = 0x4022;
+    let flags = MAP_PRIVATE_ANONYMOUS_NORESERVE;
+    let all_bytes = len_bytes.checked_add(LARGE_BYTES).ok_or(Errno::NO_MEMORY)?;
+    // SAFETY: 1. six numbers; the kernel picks a free address, so nothing that exists is replaced.
+    let start = unsafe { call(number::MMAP, [0, all_bytes, 0, flags, usize::MAX, 0]) }?;
+    let skipped = (in_large + LARGE_BYTES - start % LARGE_BYTES) % LARGE_BYTES;
+    let end = start + skipped + len_bytes;
+    for (at, unused_bytes) in [(start, skipped), (end, LARGE_BYTES - skipped)] {
+        if unused_bytes > 0 {
+            // SAFETY: 1. numbers; the range is the front or the back of the reservation, which nobody else knows.
+            unsafe { call(number::MUNMAP, [at, unused_bytes, 0, 0, 0, 0]) }?;
+        }
+    }
+    Ok(start + skipped)
 }
 
 /// Why guest RAM could not be filled.
@@ -92,8 +122,14 @@ impl GuestRam {
         for (place, range) in ram.ranges.iter_mut().zip(ranges) {
             let span = GpaRange::new(Gpa::new(range.gpa), range.len_bytes)
                 .ok_or((range.gpa, Errno::NONE))?;
-            let mapping = Mapping::new(file, range.file_offset, range.len_bytes, Access::ReadWrite)
-                .map_err(|errno| (range.gpa, errno))?;
+            let mapping = Mapping::new(
+                file,
+                range.file_offset,
+                span.start(),
+                range.len_bytes,
+                Access::ReadWrite,
+            )
+            .map_err(|errno| (range.gpa, errno))?;
             *place = Some((span, mapping));
         }
         Ok(ram)
@@ -159,15 +195,6 @@ impl GuestRam {
     }
 }
 
-/// Reads from `file` at `offset` into `bytes`: how many were read.
-///
-/// # Errors
-/// The errno.
-pub fn pread(file: Fd, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    // SAFETY: 1. the slice is valid for writes of its length.
-    unsafe { pread_raw(file, bytes.as_mut_ptr(), bytes.len() as u64, offset) }
-}
-
 /// `pread64`, again where a signal interrupted it.
 ///
 /// # Safety
@@ -186,18 +213,6 @@ unsafe fn pread_raw(file: Fd, to: *mut u8, len_bytes: u64, offset: u64) -> Resul
     }
 }
 
-/// Copies the handoff out of its file: whether all of it was there.
-///
-/// # Errors
-/// The errno of `pread64`.
-pub fn read_handoff(file: Fd, handoff: &mut Handoff) -> Result<bool, Errno> {
-    let to = core::ptr::from_mut(handoff).cast::<u8>();
-    let len_bytes = size_of::<Handoff>();
-    // SAFETY: 1. the handoff is borrowed, of this length, and made of integers: any bytes are a valid one.
-    let count = unsafe { pread_raw(file, to, len_bytes as u64, 0) }?;
-    Ok(count == len_bytes)
-}
-
 /// The size in bytes of the file behind `fd`; 0 for what is no regular file.
 ///
 /// # Errors
@@ -210,14 +225,6 @@ pub fn file_len(fd: Fd) -> Result<u64, Errno> {
     Ok(stat[6])
 }
 
-/// Whether the descriptor `fd` is open.
-#[must_use]
-pub fn is_open(fd: Fd) -> bool {
-    const F_GETFD: usize = 1;
-    // SAFETY: 1. two numbers.
-    unsafe { call(number::FCNTL, [fd.number() as usize, F_GETFD, 0, 0, 0, 0]) }.is_ok()
-}
-
 /// Closes the descriptors from `first` up to and with `last`.
 ///
 /// # Errors
@@ -226,20 +233,4 @@ pub fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     let args = [first as usize, last as usize, 0, 0, 0, 0];
     // SAFETY: 1. three numbers; descriptors here are numbers, so no owner is left behind with a closed one.
     unsafe { call(number::CLOSE_RANGE, args) }.map(drop)
-}
-
-/// Reads once from `fd` into `bytes`: how many were read.
-///
-/// # Errors
-/// The errno.
-pub fn read(fd: Fd, bytes: &mut [u8]) -> Result<usize, Errno> {
-    let (to, len_bytes) = (bytes.as_mut_ptr(), bytes.len());
-    loop {
-        let args = [fd.number() as usize, to.addr(), len_bytes, 0, 0, 0];
-        // SAFETY: 1. the slice is valid for writes of its length.
-        match unsafe { call(number::READ, args) } {
-            Err(Errno::INTERRUPTED) => {}
-            result => return result,
-        }
-    }
 }

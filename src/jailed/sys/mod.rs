@@ -6,6 +6,7 @@ pub mod file;
 pub mod futex;
 pub mod kvm;
 pub mod kvm_abi;
+pub mod kvm_vcpu;
 pub mod memory;
 pub mod poll;
 pub mod shared;
@@ -13,3 +14,8 @@ pub mod spin;
 pub mod syscall;
 pub mod thread;
 pub mod vfio;
+
+#[cfg(test)]
+mod kvm_abi_test;
+#[cfg(test)]
+mod kvm_test;

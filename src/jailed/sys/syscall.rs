@@ -35,6 +35,8 @@ impl Errno {
     pub const BAD_FD: Self = Self(9);
     /// `EAGAIN`.
     pub const AGAIN: Self = Self(11);
+    /// `ENOMEM`.
+    pub const NO_MEMORY: Self = Self(12);
     /// `ETIMEDOUT`.
     pub const TIMED_OUT: Self = Self(110);
 }

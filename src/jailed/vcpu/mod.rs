@@ -14,5 +14,3 @@ pub mod uart;
 
 #[cfg(test)]
 mod cpuid_test;
-#[cfg(test)]
-mod kvm_abi_test;

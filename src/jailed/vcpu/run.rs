@@ -14,7 +14,8 @@ use crate::addr::Gpa;
 use crate::handoff::{Ending, Handoff, MAX_VCPUS};
 use crate::ring::{Counter, LastExit, PeerBroken, Reply, Request, RequestKind, VcpuSide};
 use crate::sys::futex;
-use crate::sys::kvm::{Exit, PortAccess, Vcpu, Vm};
+use crate::sys::kvm::Vm;
+use crate::sys::kvm_vcpu::{Exit, PortAccess, Vcpu};
 use crate::sys::spin::Spin;
 use crate::sys::syscall::exit_group;
 

@@ -12,8 +12,10 @@ use super::uart::Uart;
 use crate::addr::Gpa;
 use crate::handoff::{FIRST_FD, GO, Handoff, MAX_VCPUS, Report, Stage, VcpuFds};
 use crate::ring::{Layout, VcpuSide};
-use crate::sys::kvm::{Kvm, KvmVfio, Vcpu, Vm};
-use crate::sys::memory::{Access, GuestRam, Mapping, close_range, is_open, read, read_handoff};
+use crate::sys::file::{close, close_from, is_open, read, read_handoff, report_bytes};
+use crate::sys::kvm::{Kvm, KvmVfio, Vm};
+use crate::sys::kvm_vcpu::Vcpu;
+use crate::sys::memory::{Access, GuestRam, Mapping, close_range};
 use crate::sys::shared::Shared;
 use crate::sys::spin::Spin;
 use crate::sys::syscall::{Errno, Fd, write};
@@ -45,13 +47,12 @@ const THREAD_STACK_BYTES: usize = 64 << 10;
 /// # Errors
 /// [`Stage::Handoff`].
 pub fn take_handoff() -> Result<&'static Handoff, Failure> {
-    let fault = Failure::at(Stage::Handoff, u64::from(VcpuFds::HANDOFF));
-    let handoff = forever(Handoff::empty()).map_err(Failure::at(Stage::Handoff, 0))?;
-    match read_handoff(Fd::new(VcpuFds::HANDOFF), handoff) {
-        Ok(true) if handoff.check() => Ok(handoff),
-        Ok(_) => Err(fault(Errno::NONE)),
-        Err(errno) => Err(fault(errno)),
-    }
+    let number = VcpuFds::HANDOFF;
+    let fault = || Failure::at(Stage::Handoff, u64::from(number));
+    let handoff = read_handoff(Fd::new(number)).map_err(fault())?;
+    handoff
+        .filter(|handoff| handoff.check())
+        .ok_or(fault()(Errno::NONE))
 }
 
 /// Checks that every descriptor of the list is there, and closes what is not on it.
@@ -63,7 +64,7 @@ pub fn check_descriptors(handoff: &Handoff) -> Result<VcpuFds, Failure> {
     if let Some(absent) = (0..fds.end()).find(|fd| !is_open(Fd::new(*fd))) {
         return Err(Failure::new(Stage::Handoff, u64::from(absent)));
     }
-    close_range(fds.end(), u32::MAX).map_err(Failure::at(Stage::Handoff, u64::from(fds.end())))?;
+    close_from(Fd::new(fds.end())).map_err(Failure::at(Stage::Handoff, u64::from(fds.end())))?;
     Ok(fds)
 }
 
@@ -182,7 +183,7 @@ impl Slots {
         len_bytes: u64,
         access: Access,
     ) -> Result<(), Failure> {
-        let mapping = Mapping::new(file, offset, len_bytes, access)
+        let mapping = Mapping::new(file, offset, at, len_bytes, access)
             .map_err(Failure::at(Stage::MemorySlot, at.raw()))?;
         self.give(at, &mapping, access)
     }
@@ -316,7 +317,7 @@ pub fn wait_for_go() -> Result<(), Failure> {
     let mut word = [0];
     match read(Fd::new(VcpuFds::CONTROL), &mut word) {
         Ok(1) if word == [GO] => {
-            close_range(VcpuFds::CONTROL, VcpuFds::CONTROL).map_err(Failure::at(Stage::Go, 0))
+            close(Fd::new(VcpuFds::CONTROL)).map_err(Failure::at(Stage::Go, 0))
         }
         Ok(_) => Err(Failure::new(Stage::Go, 0)),
         Err(errno) => Err(Failure::at(Stage::Go, 0)(errno)),
@@ -326,13 +327,6 @@ pub fn wait_for_go() -> Result<(), Failure> {
 /// Sends `report` to the supervisor: whether it was taken.
 #[must_use]
 pub fn send(report: &Report) -> bool {
-    let mut bytes = [0; size_of::<Report>()];
-    let fields = [
-        u64::from(report.stage) | u64::from(report.errno) << 32,
-        report.detail,
-    ];
-    for (to, field) in bytes.chunks_exact_mut(8).zip(fields) {
-        to.copy_from_slice(&u64::to_le_bytes(field));
-    }
+    let bytes = report_bytes(*report);
     write(Fd::new(VcpuFds::CONTROL), &bytes) == Ok(bytes.len())
 }

@@ -7,7 +7,8 @@ use super::memory_map::{HIGH_START, MemoryMap, between, highest_fit, is_loadable
 use crate::addr::{Gpa, GpaRange};
 use crate::handoff::{Handoff, KernelFault, Stage, VcpuFds};
 use crate::machine;
-use crate::sys::memory::{FillError, GuestRam, file_len, pread};
+use crate::sys::file::read_at;
+use crate::sys::memory::{FillError, GuestRam, file_len};
 use crate::sys::syscall::{Errno, Fd};
 
 pub mod bzimage;
@@ -193,7 +194,7 @@ fn load_initramfs(
 
 /// Reads as much of `file` from `offset` on as `bytes` holds.
 fn read_part(file: Fd, bytes: &mut [u8], offset: u64) -> Result<&[u8], Failure> {
-    let count = pread(file, bytes, offset).map_err(Failure::at(Stage::ReadImage, offset))?;
+    let count = read_at(file, bytes, offset).map_err(Failure::at(Stage::ReadImage, offset))?;
     Ok(bytes.split_at(count.min(bytes.len())).0)
 }
 

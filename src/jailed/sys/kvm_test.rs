@@ -1,0 +1,133 @@
+//! RAM in a file, and a guest of four instructions on the KVM of this machine.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+
+use super::kvm::{Kvm, Vm};
+use super::kvm_abi::{MsiRoute, Regs, RouteList};
+use super::kvm_vcpu::Exit;
+use super::memory::{FillError, GuestRam};
+use super::syscall::{Errno, Fd};
+use crate::addr::Gpa;
+use crate::handoff::RamRange;
+
+const RAM_BYTES: u64 = 4 << 20;
+
+fn fd(file: &impl AsRawFd) -> Fd {
+    Fd::new(u32::try_from(file.as_raw_fd()).unwrap())
+}
+
+/// Guest RAM in a file without a name.
+fn ram() -> (File, GuestRam) {
+    let path = std::env::temp_dir().join(format!(
+        "narrows-kvm-test-{:?}",
+        std::thread::current().id()
+    ));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .unwrap();
+    std::fs::remove_file(path).unwrap();
+    file.set_len(RAM_BYTES).unwrap();
+    let range = RamRange {
+        gpa: 0,
+        len_bytes: RAM_BYTES,
+        file_offset: 0,
+    };
+    let ram = GuestRam::map(fd(&file), &[range]).unwrap();
+    (file, ram)
+}
+
+fn vm(kvm: &File) -> Vm {
+    let vm = Kvm::new(fd(kvm)).create_vm().unwrap();
+    vm.enable_cap(121, 0).unwrap();
+    vm
+}
+
+fn kvm() -> File {
+    File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .unwrap()
+}
+
+#[test]
+fn ram_takes_what_lies_inside_and_nothing_else() {
+    let (file, mut ram) = ram();
+    assert_eq!(ram.write(Gpa::new(RAM_BYTES - 3), b"end"), Ok(()));
+    assert_eq!(
+        ram.write(Gpa::new(RAM_BYTES - 2), b"end"),
+        Err(FillError::NotRam)
+    );
+    assert_eq!(
+        ram.write(Gpa::new(u64::MAX), b"end"),
+        Err(FillError::NotRam)
+    );
+    let mut copy = |at, offset| ram.write_file(Gpa::new(at), fd(&file), offset, 3);
+    assert_eq!(copy(0, RAM_BYTES - 3), Ok(()));
+    assert_eq!(copy(4, RAM_BYTES - 2), Err(FillError::Ended));
+    assert_eq!(copy(RAM_BYTES, 0), Err(FillError::NotRam));
+    let mut first = [0; 7];
+    file.read_exact_at(&mut first, 0).unwrap();
+    assert_eq!(first, *b"end\0nd\0");
+}
+
+#[test]
+fn mappings_lie_in_a_large_page_as_the_guest_sees_them() {
+    let (_file, ram) = ram();
+    for (range, mapping) in ram.ranges() {
+        let (host, guest) = (mapping.host().addr() as u64, range.start().raw());
+        assert_eq!(host % (2 << 20), guest % (2 << 20));
+    }
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_payload_reads_and_writes_a_port() {
+    let (kvm, (_file, mut ram)) = (kvm(), ram());
+    let vm = vm(&kvm);
+    for (range, mapping) in ram.ranges() {
+        vm.set_memory(0, range.start(), mapping, false).unwrap();
+    }
+    // mov al, 'x'; mov dx, 0x3F8; out dx, al; in al, dx
+    let code = b"\xB0x\xBA\xF8\x03\xEE\xEC";
+    ram.write(Gpa::new(0x1000), code).unwrap();
+    let vcpu = vm.create_vcpu(0).unwrap();
+    let mut sregs = vcpu.sregs().unwrap();
+    sregs.cs.base = 0;
+    sregs.cs.selector = 0;
+    vcpu.set_sregs(&mut sregs).unwrap();
+    let mut regs = Regs {
+        rip: 0x1000,
+        rflags: 2,
+        ..Regs::default()
+    };
+    vcpu.set_regs(&mut regs).unwrap();
+    let Exit::PortWrite(write) = vcpu.run() else {
+        unreachable!("no write to a port");
+    };
+    assert_eq!((write.port, write.size_bytes, write.count), (0x3F8, 1, 1));
+    assert_eq!(vcpu.port_value(write, 0), u32::from(b'x'));
+    let Exit::PortRead(read) = vcpu.run() else {
+        unreachable!("no read of a port");
+    };
+    vcpu.set_port_value(read, 0, u32::from(b'y'));
+    assert_eq!(read.port, 0x3F8);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn routes_are_replaced_as_a_whole_and_may_be_none() {
+    let kvm = kvm();
+    let vm = vm(&kvm);
+    let mut routes = RouteList::new();
+    assert_eq!(vm.set_routes(&mut routes), Ok(()));
+    routes.replace((0..4096).map(|gsi| MsiRoute::new(gsi, 0xFEE0_0000, 0x40)));
+    assert_eq!(vm.set_routes(&mut routes), Ok(()));
+    assert_eq!(vm.set_irqfd(fd(&kvm), 0), Err(Errno(22)));
+}

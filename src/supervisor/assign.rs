@@ -23,7 +23,7 @@ use jailed::addr::GpaRange;
 use super::{fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
 use crate::{
     error::{ErrorId, Report},
-    plan::{self, Interface, OpenedFunction, Plan, Region, iova_of},
+    plan::{self, OpenedFunction, Plan, Region, iova_of},
     spec::RootMode,
 };
 
@@ -88,12 +88,8 @@ impl<'a> Assigned<'a> {
         };
         // Nodes of device files exist only since the functions are bound.
         let topology = Topology::read(self.root).map_err(|error| failed(first.bdf, &error))?;
-        let interface = match self.plan.interface {
-            Interface::Iommufd => iommu::space::Interface::Iommufd,
-            Interface::Type1 => iommu::space::Interface::Type1,
-        };
-        let mut space =
-            AddressSpace::open(interface, self.root).map_err(|error| failed(first.bdf, &error))?;
+        let mut space = AddressSpace::open(self.plan.interface, self.root)
+            .map_err(|error| failed(first.bdf, &error))?;
         let mut reserved = Vec::new();
         for function in &self.plan.functions {
             let bdf = function.bdf;

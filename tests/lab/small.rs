@@ -440,9 +440,22 @@ fn image_is_persistent_memory_that_the_guest_reads_only() {
         .run();
     let raw = transcript.facts("pmem-raw", "");
     assert_eq!(raw["bytes"], "8388608");
-    assert!(before.starts_with(raw["sha256"].as_str()), "{}", transcript.text());
-    assert_eq!(transcript.facts("pmem-write", "")["changed"], "no", "{}", transcript.text());
-    assert_eq!(host::shell("sha256sum </tmp/image"), before, "the guest wrote to the image itself");
+    assert!(
+        before.starts_with(raw["sha256"].as_str()),
+        "{}",
+        transcript.text()
+    );
+    assert_eq!(
+        transcript.facts("pmem-write", "")["changed"],
+        "no",
+        "{}",
+        transcript.text()
+    );
+    assert_eq!(
+        host::shell("sha256sum </tmp/image"),
+        before,
+        "the guest wrote to the image itself"
+    );
     let file = transcript.facts("pmem-file", "");
     assert_eq!(
         (file["pmem-file"].as_str(), file["sha256"].as_str()),

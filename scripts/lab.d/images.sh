@@ -135,11 +135,12 @@ build_guest() {
     local kernel
     mkdir -p "$1/lab/guest"
     for kernel in stock lab; do
+        [[ -d $CACHE/kernel-$kernel ]] || continue
         cp "$CACHE/kernel-$kernel/vmlinuz" "$1/lab/guest/vmlinuz-$kernel"
         cp "$IMAGES/guest-initrd-$kernel.cpio" "$1/lab/guest/initrd-$kernel"
     done
     # The stock one would be 50 MB more, and a VMM that wants ELF can be shown the other.
-    cp "$CACHE/kernel-lab/vmlinux" "$1/lab/guest/vmlinux-lab"
+    [[ ! -d $CACHE/kernel-lab ]] || cp "$CACHE/kernel-lab/vmlinux" "$1/lab/guest/vmlinux-lab"
 }
 
 # build_qemu TREE
@@ -160,6 +161,8 @@ get_images() {
     make_image tools "$(<"$ROOT.key")" build_tools
     make_image guest-initrd-stock "$(<"$ROOT.key") $guest_init" build_guest_initrd stock
     make_image guest-initrd-lab "$(<"$ROOT.key") $guest_init" build_guest_initrd lab
-    make_image guest "$(checksum "$IMAGES"/guest-initrd-{stock,lab}.cpio.key "$CACHE"/kernel-{stock,lab}.key)" build_guest
+    local -a kernels=("$CACHE"/kernel-{stock,lab}.key)
+    [[ -f ${kernels[1]} ]] || unset 'kernels[1]'
+    make_image guest "$(checksum "$IMAGES"/guest-initrd-{stock,lab}.cpio.key "${kernels[@]}")" build_guest
     [[ $2 == 0 ]] || make_image qemu "$(<"$ROOT.key")" build_qemu
 }

@@ -72,10 +72,19 @@ machine_args() {
     )
 }
 
+# tsc_khz: prints the rate of this machine's time stamp counter, which the emulated one shares.
+tsc_khz() {
+    sed -nE 's/^cpu MHz[^0-9]*([0-9]+)\.([0-9]{3}).*/\1\2/p' /proc/cpuinfo | head -n 1
+}
+
 # kernel_line: prints the host kernel's command line.
+#
+# The host kernel measures its clock twice, and KVM keeps the first result. On a loaded machine the first is off, and
+# then the second makes KVM refuse its own default rate for every guest, whose timers stop. So it is told the rate.
 kernel_line() {
     # Without no_timer_check a loaded machine's host panics now and then, while it tests its timer.
     local line="console=ttyS0 quiet panic=-1 no_timer_check"
+    line+=" tsc_early_khz=$(tsc_khz)"
     [[ $HOST_IOMMU == off ]] || line+=" intel_iommu=on"
     [[ $HOST_HUGEPAGES == 0 ]] || line+=" hugepages=$HOST_HUGEPAGES"
     [[ $HOST_MAKE_VFS == 0 ]] || line+=" lab.vfs=$HOST_VFS"

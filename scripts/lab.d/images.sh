@@ -3,7 +3,7 @@
 # The kernel unpacks concatenated cpio archives one after another, so each part is an archive of its
 # own, remade only when what it is made from has changed:
 #   base-KERNEL  busybox, init, modules      tools    nvme, lspci, ip, strace and their libraries
-#   guest-KERNEL kernel, initramfs            qemu     a VMM to compare with (on request)
+#   guest        guest kernels, initramfs    qemu     a VMM to compare with (on request)
 #   program      what this run adds
 # Nothing is compressed: an emulated processor unpacks slowly, and memory is plentiful.
 # shellcheck shell=bash
@@ -130,14 +130,17 @@ build_guest_initrd() {
     [[ $kernel != stock ]] || put_modules "$tree/m" "${GUEST_MODULES[@]}"
 }
 
-# build_guest KERNEL TREE
+# build_guest TREE
 build_guest() {
-    local kernel=$1 folder=$2/lab/guest
-    mkdir -p "$folder"
-    cp "$CACHE/kernel-$kernel/vmlinuz" "$folder/vmlinuz-$kernel"
-    cp "$IMAGES/guest-initrd-$kernel.cpio" "$folder/initrd-$kernel"
+    local kernel
+    mkdir -p "$1/lab/guest"
+    for kernel in stock lab; do
+        [[ -d $CACHE/kernel-$kernel ]] || continue
+        cp "$CACHE/kernel-$kernel/vmlinuz" "$1/lab/guest/vmlinuz-$kernel"
+        cp "$IMAGES/guest-initrd-$kernel.cpio" "$1/lab/guest/initrd-$kernel"
+    done
     # The stock one would be 50 MB more, and a VMM that wants ELF can be shown the other.
-    [[ $kernel == stock ]] || cp "$CACHE/kernel-$kernel/vmlinux" "$folder/vmlinux-$kernel"
+    [[ ! -d $CACHE/kernel-lab ]] || cp "$CACHE/kernel-lab/vmlinux" "$1/lab/guest/vmlinux-lab"
 }
 
 # build_qemu TREE
@@ -150,18 +153,16 @@ build_qemu() {
     done
 }
 
-# get_images KERNEL QEMU GUEST...: makes every image that a host with KERNEL uses, with these guest kernels; QEMU is 1
-# to include it.
+# get_images KERNEL QEMU: makes every image that a host with KERNEL uses; QEMU is 1 to include it.
 get_images() {
-    local kernel=$1 qemu=$2 guest guest_init
-    shift 2
+    local kernel=$1 guest_init
     guest_init=$(checksum "$LAB_PARTS/guest-init")
     make_image "base-$kernel" "$(checksum "$ROOT.key" "$LAB_PARTS"/{l1-init,l1-profile,lab-vfs})" build_base "$kernel"
     make_image tools "$(<"$ROOT.key")" build_tools
-    for guest in "$@"; do
-        make_image "guest-initrd-$guest" "$(<"$ROOT.key") $guest_init" build_guest_initrd "$guest"
-        make_image "guest-$guest" "$(checksum "$IMAGES/guest-initrd-$guest.cpio.key" "$CACHE/kernel-$guest.key")" \
-            build_guest "$guest"
-    done
-    [[ $qemu == 0 ]] || make_image qemu "$(<"$ROOT.key")" build_qemu
+    make_image guest-initrd-stock "$(<"$ROOT.key") $guest_init" build_guest_initrd stock
+    make_image guest-initrd-lab "$(<"$ROOT.key") $guest_init" build_guest_initrd lab
+    local -a kernels=("$CACHE"/kernel-{stock,lab}.key)
+    [[ -f ${kernels[1]} ]] || unset 'kernels[1]'
+    make_image guest "$(checksum "$IMAGES"/guest-initrd-{stock,lab}.cpio.key "${kernels[@]}")" build_guest
+    [[ $2 == 0 ]] || make_image qemu "$(<"$ROOT.key")" build_qemu
 }

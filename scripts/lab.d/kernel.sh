@@ -73,14 +73,20 @@ find_lab_kernel() {
     printf '%s\n' "$ready"
 }
 
-# get_lab_kernel: makes kernel-lab.
+# get_lab_kernel NEED: makes kernel-lab. Builds it, which takes long, only if NEED is 1: a host with the
+# stock kernel can do without.
 get_lab_kernel() {
-    local made=$CACHE/kernel-lab key ready
+    local need=$1 made=$CACHE/kernel-lab key ready
     key=$(checksum "$LAB_PARTS/lab-kernel.config")
     ! is_fresh "$made" "$key" || return 0
+    ready=$(find_lab_kernel)
+    if [[ -z $ready && $need == 0 ]]; then
+        progress "going without the lab kernel for guests (--kernel lab builds it)"
+        rm -rf "$made.key" "$made"
+        return 0
+    fi
     rm -rf "$made.new"
     mkdir -p "$made.new"
-    ready=$(find_lab_kernel)
     if [[ -n $ready ]]; then
         cp "$ready" "$made.new/vmlinuz"
     else

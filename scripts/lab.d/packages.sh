@@ -117,7 +117,9 @@ get_packages() {
     # The concrete package, and without its dependencies: they are for making it the machine's kernel.
     kernel=$(apt-cache -c "$config" depends linux-image-amd64 | awk '$1 == "Depends:" && !found++ { print $2 }')
     progress "fetching packages (qemu, $kernel, nvme-cli, ...)..."
-    rm -f "$home"/archives/*.deb.new
+    # Everything in the folder is unpacked, so what an earlier suite or kernel has left must go.
+    apt_do "$config" apt-get autoclean
+    find "$home/archives" -name 'linux-image-*' ! -name "${kernel}_*" -delete
     apt_do "$config" apt-get install --download-only "${LAB_PROGRAMS[@]}"
     (cd "$home/archives" && apt_do "$config" apt-get download "$kernel")
     progress "unpacking $(du -ch "$home"/archives/*.deb | tail -n 1 | cut -f1) of packages..."

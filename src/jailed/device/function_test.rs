@@ -646,3 +646,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn several_messages_share_the_upper_bits_of_their_data() {
+    for (msi_control, data_at) in [(0x04, 8), (0x184, 12)] {
+        let mut function = function(InterruptKind::Msi, msi_control);
+        let base = u64::from(MSI);
+        // Two vectors of the four.
+        let chosen = function.access(&config_write(base + 2, 2, 0x10));
+        assert_eq!(effects(&chosen), []);
+        function.access(&config_write(base + 4, 4, 0xFEE0_2000));
+        let route = function
+            .access(&config_write(base + data_at, 2, 0x4047))
+            .route;
+        let expected = RouteUpdate {
+            first_vector: 0,
+            count: 2,
+            address: 0xFEE0_2000,
+            data: 0x4046,
+            is_live: false,
+        };
+        assert_eq!(route, Some(expected));
+        let enabled = function.access(&config_write(base + 2, 2, 0x11));
+        assert_eq!(enabled.route, None);
+        let [Effect::EnableVectors(2), Effect::Retarget { after, .. }] = effects(&enabled)[..]
+        else {
+            panic!("{enabled:?}");
+        };
+        assert!(after.has(0) && after.has(1) && !after.has(2));
+        let moved = function
+            .access(&config_write(base + data_at, 2, 0x4050))
+            .route;
+        assert_eq!(
+            moved,
+            Some(RouteUpdate {
+                data: 0x4050,
+                is_live: true,
+                ..expected
+            })
+        );
+        if msi_control & 0x100 != 0 {
+            let masked = function.access(&config_write(base + 0x10, 4, 2));
+            let [Effect::Retarget { before, after }] = effects(&masked)[..] else {
+                panic!("{masked:?}");
+            };
+            let runs: Vec<_> = before
+                .changes(after)
+                .map(|r| (r.first, r.count, r.is_delivered))
+                .collect();
+            assert_eq!(runs, [(1, 1, false)]);
+        }
+    }
+}

@@ -10,10 +10,12 @@ use std::{
     path::Path,
 };
 
+use kvm_ioctls::{Cap, Kvm};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::{console::Target, fault::Fault};
 use crate::{
+    error::{ErrorId, Report},
     plan::{Image, Plan},
     spec::{ConsoleSpec, RootMode},
 };
@@ -26,6 +28,43 @@ pub(super) struct Files {
     kernel: File,
     initramfs: Option<File>,
     images: Vec<OwnedFd>,
+}
+
+/// What V will ask of KVM, by the names of `include/uapi/linux/kvm.h` (v6.12).
+const KVM_CAPABILITIES: [(Cap, &str); 7] = [
+    (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
+    (Cap::Irqfd, "KVM_CAP_IRQFD"),
+    (Cap::IrqRouting, "KVM_CAP_IRQ_ROUTING"),
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::ReadonlyMem, "KVM_CAP_READONLY_MEM"),
+    (Cap::DeviceCtrl, "KVM_CAP_DEVICE_CTRL"),
+    (Cap::TscDeadlineTimer, "KVM_CAP_TSC_DEADLINE_TIMER"),
+];
+
+/// Asks KVM for all that the guest will need, before a device is touched.
+///
+/// # Errors
+/// `kvm-absent`, with the names of what is missing.
+pub(super) fn check_kvm() -> Result<(), Fault> {
+    let refused = |why: String| {
+        Report::new(
+            ErrorId::KvmAbsent,
+            "cannot make a virtual machine",
+            why,
+            "switch on virtualization (VT-x or AMD-V) in the firmware and load kvm-intel or kvm-amd",
+        )
+    };
+    let kvm = Kvm::new().map_err(|errno| refused(format!("/dev/kvm: {errno}")))?;
+    let missing: Vec<&str> = KVM_CAPABILITIES
+        .iter()
+        .filter(|(cap, _)| !kvm.check_extension(*cap))
+        .map(|(_, name)| *name)
+        .collect();
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(refused(format!("/dev/kvm lacks {}", missing.join(", "))).into())
+    }
 }
 
 impl Files {

@@ -26,7 +26,7 @@ use self::{
     assign::Assigned,
     console::Console,
     fault::Fault,
-    files::Files,
+    files::{Files, check_kvm},
     launch::{Parts, Programs, Running, launch},
     log::Log,
     ram::Ram,
@@ -79,6 +79,7 @@ fn guest(
     let signals = Signals::take().map_err(Fault::io("blocking signals"))?;
     raise_descriptor_limit().map_err(Fault::io("raising the limit of descriptors"))?;
     let programs = Programs::find()?;
+    check_kvm()?;
     let files = Files::open(plan)?;
     let mut console =
         Console::new(Files::console_target(plan)?).map_err(Fault::io("setting up the console"))?;

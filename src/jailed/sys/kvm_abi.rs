@@ -34,6 +34,8 @@ pub const GET_SREGS: usize = 0x8138_AE83;
 pub const SET_SREGS: usize = 0x4138_AE84;
 /// `KVM_SET_MSRS`
 pub const SET_MSRS: usize = 0x4008_AE89;
+/// `KVM_SET_TSC_KHZ`
+pub const SET_TSC_KHZ: usize = 0xAEA2;
 /// `KVM_SET_CPUID2`
 pub const SET_CPUID2: usize = 0x4008_AE90;
 /// `KVM_ENABLE_CAP`

@@ -40,6 +40,7 @@ fn request_numbers_are_the_kernels() {
         ),
         (abi::IRQFD, request(1, 0x76, size_of::<kvm::kvm_irqfd>())),
         (abi::RUN, request(0, 0x80, 0)),
+        (abi::SET_TSC_KHZ, request(0, 0xA2, 0)),
         (abi::SET_REGS, request(1, 0x82, size_of::<kvm::kvm_regs>())),
         (
             abi::GET_SREGS,

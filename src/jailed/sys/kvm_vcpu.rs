@@ -89,6 +89,21 @@ impl Vcpu {
         unsafe { ioctl_with(self.fd, abi::SET_CPUID2, cpuid) }.map(drop)
     }
 
+    /// Gives the vCPU the rate at which the host's time stamp counter runs now.
+    ///
+    /// A new vCPU has the rate that the host had measured when KVM was loaded. Where the host has measured again since,
+    /// and the processor cannot scale, the kernel refuses its own old value but lets the vCPU be: then its timers never
+    /// fire. Zero stands for the present rate. *Source:* `arch/x86/kvm/x86.c` (v6.12), `kvm_set_tsc_khz` and
+    /// `KVM_SET_TSC_KHZ`.
+    ///
+    /// # Errors
+    /// The errno.
+    pub fn use_host_clock(self) -> Result<(), Errno> {
+        const PRESENT_RATE: usize = 0;
+        // SAFETY: 1. the request takes a number.
+        unsafe { ioctl(self.fd, abi::SET_TSC_KHZ, PRESENT_RATE) }.map(drop)
+    }
+
     /// Sets a model specific register; false where KVM does not take it.
     ///
     /// # Errors

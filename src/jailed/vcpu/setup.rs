@@ -244,6 +244,7 @@ pub fn create_vcpus(
     for (place, index) in vcpus.iter_mut().zip(0..handoff.vcpu_count) {
         let fault = || Failure::at(Stage::Vcpu, u64::from(index));
         let vcpu = vm.create_vcpu(index).map_err(fault())?;
+        vcpu.use_host_clock().map_err(fault())?;
         let mut cpuid = guest_cpuid(supported.entries(), index, handoff.vcpu_count)
             .ok_or(Failure::new(Stage::Vcpu, u64::from(index)))?;
         vcpu.set_cpuid(&mut cpuid).map_err(fault())?;

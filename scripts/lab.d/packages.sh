@@ -6,6 +6,10 @@
 
 LAB_SUITE=trixie
 
+# QEMU alone is newer. Until some version after 10.0.13 an emulated AMD processor that runs nested guests
+# can lose an interrupt; if that was its timer's, the lab host or its guest sleeps for ever.
+LAB_QEMU_SUITE=trixie-backports
+
 # Fetched with all they depend on.
 LAB_PROGRAMS=(
     qemu-system-x86 # the machine that has the SR-IOV devices
@@ -54,6 +58,11 @@ private_apt() {
     mkdir -p "$home"/{lists,archives,cache,empty,state}/partial
     touch "$home/state/status"
     printf 'deb %s%s %s main\n' "$keyring" "$mirror" "$suite" >"$home/sources.list"
+    : >"$home/preferences"
+    if [[ $suite == "$LAB_SUITE" ]]; then
+        printf 'deb %s%s %s main\n' "$keyring" "$mirror" "$LAB_QEMU_SUITE" >>"$home/sources.list"
+        printf 'Package: qemu-* seabios ipxe-qemu\nPin: release n=%s\nPin-Priority: 990\n' "$LAB_QEMU_SUITE" >"$home/preferences"
+    fi
     # Read after the machine's own files, so that proxies stay, and hooks and pins made for the
     # machine's packages go.
     cat >"$home/apt.conf" <<END
@@ -68,7 +77,7 @@ private_apt() {
 #clear Acquire::IndexTargets::deb::Contents-deb;
 Dir::Etc::SourceList "$home/sources.list";
 Dir::Etc::SourceParts "$home/empty";
-Dir::Etc::Preferences "/dev/null";
+Dir::Etc::Preferences "$home/preferences";
 Dir::Etc::PreferencesParts "$home/empty";
 Dir::State "$home/state";
 Dir::State::Lists "$home/lists";
@@ -107,7 +116,7 @@ newest_package() {
 # get_packages: makes $ROOT, the private tree with programs and the stock kernel.
 get_packages() {
     local key config home kernel deb new=$CACHE/root.new
-    key=$(printf '%s\n' 2 "$LAB_SUITE" "${LAB_PROGRAMS[@]}" | checksum)
+    key=$(printf '%s\n' 4 "$LAB_SUITE" "$LAB_QEMU_SUITE" "${LAB_PROGRAMS[@]}" | checksum)
     ! is_fresh "$ROOT" "$key" || return 0
 
     config=$(private_apt "$LAB_SUITE")
@@ -117,20 +126,30 @@ get_packages() {
     # The concrete package, and without its dependencies: they are for making it the machine's kernel.
     kernel=$(apt-cache -c "$config" depends linux-image-amd64 | awk '$1 == "Depends:" && !found++ { print $2 }')
     progress "fetching packages (qemu, $kernel, nvme-cli, ...)..."
-    # Everything in the folder is unpacked, so what an earlier suite or kernel has left must go.
     apt_do "$config" apt-get autoclean
-    find "$home/archives" -name 'linux-image-*' ! -name "${kernel}_*" -delete
     apt_do "$config" apt-get install --download-only "${LAB_PROGRAMS[@]}"
+    rm -f "$home"/archives/linux-image-*
     (cd "$home/archives" && apt_do "$config" apt-get download "$kernel")
     progress "unpacking $(du -ch "$home"/archives/*.deb | tail -n 1 | cut -f1) of packages..."
     rm -rf "$new"
     mkdir -p "$new"
-    for deb in "$home"/archives/*.deb; do
+    # Only what apt chose: older versions may still lie there.
+    for deb in "$home"/archives/linux-image-*.deb $(chosen_packages "$config" "${LAB_PROGRAMS[@]}"); do
         unpack_package "$deb" "$new"
     done
     progress "indexing kernel modules..."
     ROOT=$new private usr/sbin/depmod -b "$new/usr" "${kernel#linux-image-}"
     settle "$new" "$ROOT" "$key"
+}
+
+# chosen_packages CONFIG PACKAGE...: prints the archives that apt would install.
+chosen_packages() {
+    local config=$1 home
+    shift
+    home=$(dirname "$config")
+    # With no archives at hand apt names them all.
+    apt-get -c "$config" -qq -o "Dir::Cache::Archives=$home/empty/" install --print-uris "$@" |
+        awk -v folder="$home/archives/" '{ print folder $2 }'
 }
 
 # unpack_package DEB FOLDER: unpacks what the lab can use; the rest would only fill the disk.

@@ -10,6 +10,8 @@ use std::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::FileExt,
     },
+    thread,
+    time::Duration,
 };
 
 use vfio_bindings::bindings::vfio as abi;
@@ -176,11 +178,25 @@ impl Device {
 
     /// Resets it; the kernel restores configuration space, with the bus master bit off.
     ///
+    /// The kernel only tries to lock the function, and somebody who reads its files in sysfs may hold that lock for a
+    /// moment: so it is asked again for half a second.
+    ///
     /// # Errors
     /// `device-call`.
     pub fn reset(&self) -> Result<()> {
-        vfio::device_reset(self.as_fd())
-            .map_err(|error| failed(self.bdf, vfio::name::DEVICE_RESET, &error))
+        const TRIES: u32 = 100;
+        const PAUSE: Duration = Duration::from_millis(5);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match vfio::device_reset(self.as_fd()) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < TRIES => {
+                    thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(failed(self.bdf, vfio::name::DEVICE_RESET, &error)),
+            }
+        }
     }
 
     /// Turns all interrupts of a kind off. Returns whether any were on.

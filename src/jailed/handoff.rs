@@ -279,7 +279,7 @@ fn used<T>(all: &[T], count: u32) -> &[T] {
     all.split_at(count).0
 }
 
-/// Descriptors 0, 1 and 2 are `/dev/null`, `/dev/null` and the supervisor's standard error.
+/// Descriptors 0, 1 and 2 are `/dev/null`.
 pub const FIRST_FD: u32 = 3;
 
 /// The numbers of V's descriptors at exec, in order; V closes those that it does not need once the guest is built.

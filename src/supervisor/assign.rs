@@ -218,16 +218,20 @@ impl Space {
 }
 
 /// Leaves the device unable to start DMA or send an interrupt, in its state after a reset where it has one.
+///
+/// A step that fails does not keep the next ones from being tried: a device that misbehaves needs the reset most.
 fn quiesce(device: &Device) -> Result<(), Error> {
-    device.clear_bus_master()?;
-    for kind in [MSIX_IRQ, MSI_IRQ] {
-        device.disable_irqs(kind)?;
-    }
+    let quiet = [
+        device.clear_bus_master(),
+        device.disable_irqs(MSIX_IRQ).map(drop),
+        device.disable_irqs(MSI_IRQ).map(drop),
+    ];
     if device.info()?.can_reset {
         device.reset()?;
     }
     // Read back: a reset that did not happen would leave the bit as a guest had set it.
-    device.clear_bus_master()
+    device.clear_bus_master()?;
+    quiet.into_iter().collect()
 }
 
 fn facts(device: &Device, function: &plan::Function) -> Result<OpenedFunction, Error> {

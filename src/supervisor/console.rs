@@ -9,6 +9,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
     termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
@@ -34,6 +35,9 @@ pub(super) enum Typed {
     Stop,
 }
 
+/// How much is copied at a time: what a pipe that is ready takes without blocking (`PIPE_BUF`).
+const TURN_BYTES: usize = 4096;
+
 /// The key that starts an escape: Ctrl-A.
 const ESCAPE: u8 = 1;
 
@@ -49,6 +53,11 @@ pub(super) struct Console {
     escaped: bool,
     /// Typed bytes that the pipe has not taken yet.
     waiting: Vec<u8>,
+    /// The guest's bytes that the target has not taken yet. While there are any, the pipe is not read, so a guest that
+    /// writes faster than its operator reads waits, and nobody else.
+    unwritten: Vec<u8>,
+    /// Why the target takes nothing any more; the guest runs on without a console.
+    broken: Option<io::Error>,
     terminal_before: Option<Termios>,
 }
 
@@ -81,6 +90,8 @@ impl Console {
             stdin_open: is_stdio,
             escaped: false,
             waiting: Vec::new(),
+            unwritten: Vec::new(),
+            broken: None,
             terminal_before,
         })
     }
@@ -97,10 +108,18 @@ impl Console {
         (self.guest_out.as_fd(), self.guest_in.as_fd())
     }
 
-    /// The pipe to wait on for bytes of the guest.
-    #[must_use]
-    pub(super) fn guest_output(&self) -> BorrowedFd<'_> {
-        self.from_guest.as_fd()
+    /// What to wait for: room at the target while bytes wait for it, else bytes of the guest.
+    pub(super) fn output(&self) -> (BorrowedFd<'_>, PollFlags) {
+        match (&self.target, self.unwritten.is_empty()) {
+            (Target::Stdio, false) => (rustix::stdio::stdout(), PollFlags::OUT),
+            (Target::File(file), false) => (file.as_fd(), PollFlags::OUT),
+            (Target::Off, _) | (_, true) => (self.from_guest.as_fd(), PollFlags::IN),
+        }
+    }
+
+    /// Why the console's target failed, once.
+    pub(super) fn take_failure(&mut self) -> Option<io::Error> {
+        self.broken.take()
     }
 
     /// The input to wait on, while it is open and the guest has taken what was typed before.
@@ -109,62 +128,77 @@ impl Console {
         (self.stdin_open && self.waiting.is_empty()).then(rustix::stdio::stdin)
     }
 
-    /// Copies what the guest has written so far.
-    ///
-    /// # Errors
-    /// The errno of reading the pipe or writing the target.
-    pub(super) fn copy_output(&mut self) -> io::Result<()> {
-        let mut bytes = [0_u8; 4096];
-        loop {
-            let count = match rustix::io::read(&self.from_guest, &mut bytes) {
-                Ok(count) if count > 0 => count,
-                Ok(_) | Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
-            };
-            let text = &bytes[..count];
-            match &mut self.target {
-                Target::Off => {}
-                Target::Stdio => write_all(rustix::stdio::stdout(), text)?,
-                Target::File(file) => write_all(file.as_fd(), text)?,
+    /// Copies some of what the guest has written. Call it when [`Console::output`] is ready, or at the end: it writes no
+    /// more than a pipe takes at once, so it does not block.
+    pub(super) fn copy_output(&mut self) {
+        if self.unwritten.is_empty() {
+            let mut bytes = [0_u8; TURN_BYTES];
+            // An error here is an empty pipe: the writing end is held by this process.
+            let count = rustix::io::read(&self.from_guest, &mut bytes).unwrap_or(0);
+            self.unwritten.extend_from_slice(&bytes[..count]);
+        }
+        let written = match &self.target {
+            Target::Off => Ok(self.unwritten.len()),
+            Target::Stdio => rustix::io::write(rustix::stdio::stdout(), &self.unwritten),
+            Target::File(file) => rustix::io::write(file, &self.unwritten),
+        };
+        match written {
+            Ok(count) => drop(self.unwritten.drain(..count)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => {
+                // A full disk or a closed pipe is no reason to end a guest.
+                self.broken = Some(errno.into());
+                self.target = Target::Off;
+                self.unwritten.clear();
             }
+        }
+    }
+
+    /// Copies the last bytes of a guest that has ended, as long as the target takes them.
+    pub(super) fn copy_rest(&mut self) {
+        const PATIENCE: Timespec = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        loop {
+            let (fd, events) = self.output();
+            let is_reading = events == PollFlags::IN;
+            let mut waits = [PollFd::from_borrowed_fd(fd, events)];
+            let timeout = if is_reading {
+                Timespec::default()
+            } else {
+                PATIENCE
+            };
+            if poll(&mut waits, Some(&timeout)).unwrap_or(0) == 0 {
+                return;
+            }
+            self.copy_output();
         }
     }
 
     /// Copies what the operator typed, without the escapes.
-    ///
-    /// # Errors
-    /// The errno of reading standard input or writing the pipe.
-    pub(super) fn copy_input(&mut self) -> io::Result<Typed> {
+    pub(super) fn copy_input(&mut self) -> Typed {
         let mut bytes = [0_u8; 512];
         let count = match rustix::io::read(rustix::stdio::stdin(), &mut bytes) {
-            Ok(0) => {
+            Err(Errno::AGAIN | Errno::INTR) => return Typed::Nothing,
+            // A terminal that has gone is an input that has ended.
+            Ok(0) | Err(_) => {
                 self.stdin_open = false;
-                return Ok(Typed::Nothing);
+                return Typed::Nothing;
             }
             Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Typed::Nothing),
-            Err(errno) => return Err(errno.into()),
         };
         let typed = self.take_escapes(&bytes[..count]);
-        self.flush_input()?;
-        Ok(typed)
+        self.flush_input();
+        typed
     }
 
     /// Tries again to hand typed bytes to the guest.
-    ///
-    /// # Errors
-    /// The errno of writing the pipe.
-    pub(super) fn flush_input(&mut self) -> io::Result<()> {
-        while !self.waiting.is_empty() {
-            match rustix::io::write(&self.to_guest, &self.waiting) {
-                Ok(count) => drop(self.waiting.drain(..count)),
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+    pub(super) fn flush_input(&mut self) {
+        // An error here is a full pipe: the reading end is held by this process.
+        while let Ok(count @ 1..) = rustix::io::write(&self.to_guest, &self.waiting) {
+            drop(self.waiting.drain(..count));
         }
-        Ok(())
     }
 
     /// Whether typed bytes wait for the guest to take them.
@@ -201,22 +235,4 @@ impl Drop for Console {
             tcsetattr(io::stdin(), OptionalActions::Now, before).ok();
         }
     }
-}
-
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(to, bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut wait = [rustix::event::PollFd::from_borrowed_fd(
-                    to,
-                    rustix::event::PollFlags::OUT,
-                )];
-                rustix::event::poll(&mut wait, None)?;
-            }
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
 }

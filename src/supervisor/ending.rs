@@ -73,22 +73,37 @@ impl RunEnd {
     /// What an exit status of `role` means.
     #[must_use]
     pub fn from_status(role: Role, status: u8, last: LastExit) -> Self {
-        match Ending::from_status(status) {
-            Some(Ending::PoweredOff) => Self::PoweredOff,
-            Some(Ending::RebootRequested) => Self::RebootRequested,
-            Some(Ending::Panicked) => Self::Panicked,
-            Some(Ending::TripleFault) => Self::TripleFault,
-            Some(Ending::KvmFailed) => Self::KvmFailed {
+        let broken = Self::Broken { role, status };
+        let Some(ending) = Ending::from_status(status) else {
+            return broken;
+        };
+        // Each process may only say what it can know: neither speaks for the other.
+        match (role, ending) {
+            (Role::Vcpu, Ending::PoweredOff) => Self::PoweredOff,
+            (Role::Vcpu, Ending::RebootRequested) => Self::RebootRequested,
+            (Role::Vcpu, Ending::Panicked) => Self::Panicked,
+            (Role::Vcpu, Ending::TripleFault) => Self::TripleFault,
+            (Role::Vcpu, Ending::KvmFailed) => Self::KvmFailed {
                 reason: last.reason,
                 detail: last.detail,
                 vcpu: last.vcpu,
             },
-            Some(Ending::DeviceFailed) => Self::DeviceFailed,
-            Some(Ending::DeviceCallFailed) => Self::DeviceCallFailed,
-            Some(Ending::DeviceRequested) => Self::DeviceRequested,
-            Some(Ending::SetupFailed | Ending::PeerBroken | Ending::Bug) | None => {
-                Self::Broken { role, status }
-            }
+            (Role::Device, Ending::DeviceFailed) => Self::DeviceFailed,
+            (Role::Device, Ending::DeviceCallFailed) => Self::DeviceCallFailed,
+            (Role::Device, Ending::DeviceRequested) => Self::DeviceRequested,
+            (
+                Role::Vcpu,
+                Ending::DeviceFailed | Ending::DeviceCallFailed | Ending::DeviceRequested,
+            )
+            | (
+                Role::Device,
+                Ending::PoweredOff
+                | Ending::RebootRequested
+                | Ending::Panicked
+                | Ending::TripleFault
+                | Ending::KvmFailed,
+            )
+            | (_, Ending::SetupFailed | Ending::PeerBroken | Ending::Bug) => broken,
         }
     }
 
@@ -168,6 +183,35 @@ mod tests {
         assert_eq!(statuses.len(), ends.len());
         // 1, 3 and 64 are the tool's own: error, refusal, usage.
         assert!(statuses.iter().all(|s| ![1, 3, 64].contains(s)));
+    }
+
+    #[test]
+    fn device_process_cannot_speak_for_the_guest() {
+        let last = LastExit::default();
+        for ending in [
+            Ending::PoweredOff,
+            Ending::RebootRequested,
+            Ending::TripleFault,
+        ] {
+            let status = ending as u8;
+            let end = RunEnd::from_status(Role::Device, status, last);
+            assert_eq!(
+                end,
+                RunEnd::Broken {
+                    role: Role::Device,
+                    status
+                }
+            );
+        }
+        let status = Ending::DeviceRequested as u8;
+        let end = RunEnd::from_status(Role::Vcpu, status, last);
+        assert_eq!(
+            end,
+            RunEnd::Broken {
+                role: Role::Vcpu,
+                status
+            }
+        );
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn not_permitted(what: &str, doing: &str, error: &io::Error) -> Option<Report> {
             ErrorId::NotPermitted,
             what,
             format!("{doing}: {error}"),
-            "run narrows as root: it gives up its privilege before the guest starts",
+            "run narrows as root",
         )
     })
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use kvm_ioctls::{Cap, Kvm};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::{console::Target, fault::Fault};
 use crate::{
@@ -143,6 +143,19 @@ fn read_only(path: &Path) -> Result<File, Fault> {
 /// cannot share pages with the file and part from it on the first write, as a processor's page table can.
 fn image(image: &Image) -> Result<OwnedFd, Fault> {
     let file = read_only(&image.path)?;
+    let len_bytes = file
+        .metadata()
+        .map_err(Fault::io(format!(
+            "asking for the length of {}",
+            image.path.display()
+        )))?
+        .len();
+    if len_bytes != image.at.len_bytes() {
+        let doing = format!("opening {}", image.path.display());
+        return Err(Fault::io(doing)(io::Error::other(
+            "its length has changed since the plan was made",
+        )));
+    }
     match image.mode {
         RootMode::ReadOnly => Ok(file.into()),
         RootMode::Copy => private_copy(&file, image.at.len_bytes())
@@ -162,7 +175,6 @@ fn private_copy(mut file: &File, len_bytes: u64) -> io::Result<OwnedFd> {
             "the image has grown since the plan was made",
         ));
     }
-    ftruncate(&to, len_bytes)?;
     fcntl_add_seals(&to, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(to.into())
 }

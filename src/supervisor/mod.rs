@@ -16,7 +16,11 @@ mod ram;
 mod stats;
 mod watch;
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use iommu::sysfs::SysRoot;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -33,7 +37,12 @@ use self::{
     stats::Stats,
     watch::until_end,
 };
-use crate::{error::Report, plan::Plan, spec::OnReboot, sys::signals::Signals};
+use crate::{
+    error::Report,
+    plan::Plan,
+    spec::OnReboot,
+    sys::signals::{Asked, Signals},
+};
 
 /// What the operator asks of `narrows run` besides the guest file.
 #[derive(Clone, Debug)]
@@ -97,6 +106,7 @@ fn guest(
     stats.step("sealed", log);
 
     let handoff = plan.handoff(&assigned.opened()?)?;
+    let mut brake = Brake::new();
     loop {
         let parts = Parts {
             handoff: &handoff,
@@ -112,9 +122,19 @@ fn guest(
         let running = launch(&programs, &parts, &signals)?;
         drop(parts);
         stats.step("running", log);
-        let end = one_life(running, &mut console, &signals, &mut stats, options)?;
+        let end = one_life(running, &mut console, &signals, &mut stats, options, log)?;
         if end != RunEnd::RebootRequested || plan.on_reboot == OnReboot::Exit {
             return Ok(end);
+        }
+        if brake.is_too_fast() {
+            log.say("the guest reboots again and again: it is held for a second each time");
+            if signals
+                .wait(Brake::PAUSE)
+                .map_err(Fault::io("waiting for signals"))?
+                == Some(Asked::Stop)
+            {
+                return Ok(RunEnd::Stopped);
+            }
         }
         stats.reboots += 1;
         log.say(&format!("the guest reboots (number {})", stats.reboots));
@@ -129,6 +149,7 @@ fn one_life(
     signals: &Signals,
     stats: &mut Stats,
     options: &Options,
+    log: &Log,
 ) -> Result<RunEnd, Fault> {
     stats.pids = (running.vcpu.pid(), running.device.pid());
     let Running {
@@ -137,23 +158,52 @@ fn one_life(
         counters,
     } = &mut running;
     let write = |end| {
-        options
-            .stats
-            .as_deref()
-            .map_or(Ok(()), |path| stats.write(path, counters, end))
+        let Some(path) = options.stats.as_deref() else {
+            return;
+        };
+        if let Err(error) = stats.write(path, counters, end) {
+            log.say(&format!(
+                "statistics are not written: {}: {error}",
+                path.display()
+            ));
+        }
     };
-    let end = until_end(vcpu, device, console, signals, counters, || write(None));
+    let end = until_end(vcpu, device, console, signals, counters, log, || {
+        write(None)
+    });
     // V first: its mappings hold the BARs open, and no vCPU may run while the device is being taken away.
     let vcpu_gone = vcpu.stop();
     let device_gone = device.stop();
     let end = end.map_err(Fault::io("waiting for the guest"))?;
     vcpu_gone.map_err(Fault::io("stopping narrows-vcpu"))?;
     device_gone.map_err(Fault::io("stopping narrows-device"))?;
-    console
-        .copy_output()
-        .map_err(Fault::io("copying the console's last bytes"))?;
-    write(Some(end)).map_err(Fault::io("writing the statistics"))?;
+    console.copy_rest();
+    write(Some(end));
     Ok(end)
+}
+
+/// Notices a guest that reboots so fast that it keeps the host busy with resets.
+struct Brake {
+    recent: [Option<Instant>; 8],
+}
+
+impl Brake {
+    /// As many reboots as `recent` holds within this time are too many.
+    const WINDOW: Duration = Duration::from_secs(10);
+    /// How long the guest is held.
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    const fn new() -> Self {
+        Self { recent: [None; 8] }
+    }
+
+    /// Notes a reboot.
+    fn is_too_fast(&mut self) -> bool {
+        self.recent.rotate_right(1);
+        let [newest, .., oldest] = &mut self.recent;
+        *newest = Some(Instant::now());
+        oldest.is_some_and(|oldest| oldest.elapsed() < Self::WINDOW)
+    }
 }
 
 /// Interrupt eventfds are many; the hard limit is what the operator meant to allow.

@@ -1,6 +1,11 @@
 //! The figures of a run, as JSON for `--stats`.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use jailed::ring::Counter;
 use serde_json::{Map, Value, json};
@@ -118,9 +123,21 @@ impl Stats {
             "counters": counted,
             "end": end,
         });
-        let new = path.with_extension("new");
-        fs::write(&new, format!("{text:#}\n"))?;
-        fs::rename(&new, path)
+        let mut new = path.as_os_str().to_owned();
+        new.push(format!(".{}.new", std::process::id()));
+        let new = Path::new(&new);
+        // A file that is there already is none of ours: create_new follows no link.
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(new)?;
+        let written = file.write_all(format!("{text:#}\n").as_bytes());
+        written
+            .and_then(|()| fs::rename(new, path))
+            .inspect_err(|_| {
+                fs::remove_file(new).ok();
+            })
     }
 }
 

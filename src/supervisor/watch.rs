@@ -17,6 +17,7 @@ use rustix::{
 use super::{
     console::{Console, Typed},
     ending::{Role, RunEnd},
+    log::Log,
 };
 use crate::sys::{
     map::CounterView,
@@ -76,14 +77,15 @@ impl Process {
 /// Waits until the guest has ended in any way; `on_statistics` runs whenever the operator asks for the figures.
 ///
 /// # Errors
-/// The errno of `poll`, of a console's file, or of waiting for a child.
+/// The errno of `poll` or of waiting for a child.
 pub(super) fn until_end(
     vcpu: &mut Process,
     device: &mut Process,
     console: &mut Console,
     signals: &Signals,
     counters: &CounterView,
-    mut on_statistics: impl FnMut() -> io::Result<()>,
+    log: &Log,
+    on_statistics: impl Fn(),
 ) -> io::Result<RunEnd> {
     // While typed bytes wait for a guest that does not read them, look again this often.
     let soon = Timespec {
@@ -95,8 +97,9 @@ pub(super) fn until_end(
             PollFd::new(vcpu.pidfd(), PollFlags::IN),
             PollFd::new(device.pidfd(), PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
-            PollFd::from_borrowed_fd(console.guest_output(), PollFlags::IN),
         ];
+        let (output, events) = console.output();
+        waits.push(PollFd::from_borrowed_fd(output, events));
         let input = console.input();
         if let Some(input) = input {
             waits.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
@@ -106,25 +109,30 @@ pub(super) fn until_end(
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+        let has_output = waits.get(3).is_some_and(|w| !w.revents().is_empty());
         let has_input = waits.get(4).is_some_and(|w| !w.revents().is_empty());
         drop(waits);
 
-        console.copy_output()?;
-        console.flush_input()?;
-        if has_input && console.copy_input()? == Typed::Stop {
+        if has_output {
+            console.copy_output();
+        }
+        console.flush_input();
+        if has_input && console.copy_input() == Typed::Stop {
             return Ok(RunEnd::Stopped);
+        }
+        if let Some(error) = console.take_failure() {
+            log.say(&format!("the console takes nothing any more: {error}"));
         }
         // D first: when a device fails, D says so, and V may have noticed only that D has gone.
         for process in [&mut *device, &mut *vcpu] {
             if let Some(status) = process.ended()? {
-                console.copy_output()?;
                 return Ok(end_of(process.role, status, counters));
             }
         }
         while let Some(asked) = signals.next()? {
             match asked {
                 Asked::Stop => return Ok(RunEnd::Stopped),
-                Asked::Statistics => on_statistics()?,
+                Asked::Statistics => on_statistics(),
             }
         }
     }

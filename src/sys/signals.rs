@@ -4,6 +4,12 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
 };
 
 /// The signals that the supervisor acts on, blocked and readable.
@@ -13,7 +19,7 @@ pub struct Signals(OwnedFd);
 /// What a signal asks of the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// `SIGTERM`, `SIGINT`, `SIGHUP`: stop the guest.
+    /// `SIGTERM`, `SIGINT`, `SIGHUP`, `SIGQUIT`: stop the guest.
     Stop,
     /// `SIGUSR1`: write the statistics now.
     Statistics,
@@ -28,7 +34,13 @@ impl Signals {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: `sigemptyset` initialises the set it is given.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+        for signal in [
+            libc::SIGTERM,
+            libc::SIGINT,
+            libc::SIGHUP,
+            libc::SIGQUIT,
+            libc::SIGUSR1,
+        ] {
             // SAFETY: the set was initialised above, the signal is valid.
             unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
         }
@@ -63,7 +75,22 @@ impl Signals {
                     Asked::Stop
                 }))
             }
-            Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl Signals {
+    /// The next signal, waiting for it no longer than `limit`.
+    ///
+    /// # Errors
+    /// The errno of `poll` or `read`.
+    pub fn wait(&self, limit: Duration) -> io::Result<Option<Asked>> {
+        let timeout = Timespec::try_from(limit).map_err(io::Error::other)?;
+        let mut waits = [PollFd::new(self, PollFlags::IN)];
+        match poll(&mut waits, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => self.next(),
             Err(errno) => Err(errno.into()),
         }
     }

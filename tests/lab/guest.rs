@@ -29,13 +29,13 @@ pub(crate) struct GuestFile {
 }
 
 impl GuestFile {
-    /// A guest with the lab's small kernel, one vCPU, 128 MiB and no device, doing `words`.
+    /// A guest with the lab's small kernel as an ELF file, one vCPU, 128 MiB and no device, doing `words`.
     pub(crate) fn small(name: &str, words: &str) -> Self {
         Self {
             name: name.to_owned(),
             vcpus: 1,
             memory: "memory = \"128M\"".to_owned(),
-            kernel: "/lab/guest/vmlinuz-lab",
+            kernel: "/lab/guest/vmlinux-lab",
             initramfs: "/lab/guest/initrd-lab",
             words: words.to_owned(),
             cmdline: String::new(),

@@ -51,7 +51,7 @@ fn iommufd_is_refused_where_the_kernel_has_none() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{text}");
-    assert!(text.contains("error[iommufd-absent]"), "{text}");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("error[interface-absent]"), "{text}");
     assert_eq!(host::driver(&host::nic(0)), None);
 }

@@ -10,6 +10,8 @@ const MAP_SHARED: usize = 1;
 const MAP_FIXED: usize = 0x10;
 /// The size of a large page.
 const LARGE_BYTES: usize = 2 << 20;
+/// The processor's largest page: 1 GiB.
+const HUGE_BYTES: usize = 1 << 30;
 
 /// What a mapping is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ impl Mapping {
             Access::ReadOnly => PROT_READ,
             Access::ReadWrite => PROT_READ | PROT_WRITE,
         };
-        let place = reserve(wide(at.raw()) % LARGE_BYTES, len_bytes)?;
+        let place = reserve(wide(at.raw()), len_bytes)?;
         let fd = fd.number() as usize;
         let flags = MAP_SHARED | MAP_FIXED;
         // SAFETY: 1. six numbers; what is replaced is the reservation above, which nobody else knows.
@@ -74,17 +76,23 @@ impl Mapping {
     }
 }
 
-/// Reserves `len_bytes` bytes of address space that lie `in_large` bytes behind a multiple of 2 MiB, as they do in
-/// the guest: only then can KVM use large pages.
-fn reserve(in_large: usize, len_bytes: usize) -> Result<usize, Errno> {
+/// Reserves `len_bytes` bytes of address space that lie as far behind a multiple of the largest page that fits as `at`
+/// does: only then can KVM use large pages, and only then does the kernel take a mapping of huge ones.
+fn reserve(at: usize, len_bytes: usize) -> Result<usize, Errno> {
     const MAP_PRIVATE_ANONYMOUS_NORESERVE: usize = 0x4022;
+    let large_bytes = if len_bytes >= HUGE_BYTES {
+        HUGE_BYTES
+    } else {
+        LARGE_BYTES
+    };
+    let in_large = at % large_bytes;
     let flags = MAP_PRIVATE_ANONYMOUS_NORESERVE;
-    let all_bytes = len_bytes.checked_add(LARGE_BYTES).ok_or(Errno::NO_MEMORY)?;
+    let all_bytes = len_bytes.checked_add(large_bytes).ok_or(Errno::NO_MEMORY)?;
     // SAFETY: 1. six numbers; the kernel picks a free address, so nothing that exists is replaced.
     let start = unsafe { call(number::MMAP, [0, all_bytes, 0, flags, usize::MAX, 0]) }?;
-    let skipped = (in_large + LARGE_BYTES - start % LARGE_BYTES) % LARGE_BYTES;
+    let skipped = (in_large + large_bytes - start % large_bytes) % large_bytes;
     let end = start + skipped + len_bytes;
-    for (at, unused_bytes) in [(start, skipped), (end, LARGE_BYTES - skipped)] {
+    for (at, unused_bytes) in [(start, skipped), (end, large_bytes - skipped)] {
         if unused_bytes > 0 {
             // SAFETY: 1. numbers; the range is the front or the back of the reservation, which nobody else knows.
             unsafe { call(number::MUNMAP, [at, unused_bytes, 0, 0, 0, 0]) }?;

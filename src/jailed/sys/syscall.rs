@@ -33,6 +33,8 @@ impl Errno {
     pub const INTERRUPTED: Self = Self(4);
     /// `EBADF`.
     pub const BAD_FD: Self = Self(9);
+    /// `ENOSPC`.
+    pub const NO_SPACE: Self = Self(28);
     /// `EAGAIN`.
     pub const AGAIN: Self = Self(11);
     /// `ENOMEM`.

@@ -2,6 +2,9 @@
 //!
 //! *Source:* `include/uapi/linux/vfio.h, struct vfio_irq_set and vfio_irq_info (v6.12)`.
 
+use core::sync::atomic::AtomicU32;
+
+use super::futex;
 use super::syscall::{Errno, Fd, call, number};
 use crate::handoff::MAX_VECTORS;
 
@@ -110,7 +113,11 @@ fn set_irqs(device: Fd, set: &IrqSet) -> Result<(), Errno> {
         0,
     ];
     // SAFETY: 1. the structure is as long as its `argsz` and holds at least `count` eventfds; the kernel reads it.
-    unsafe { call(number::IOCTL, args) }.map(drop)
+    match unsafe { call(number::IOCTL, args) }? {
+        0 => Ok(()),
+        // So many vectors are left on the host, fewer than asked for: none is armed.
+        _ => Err(Errno::NO_SPACE),
+    }
 }
 
 /// Whether the device has this interrupt.
@@ -138,17 +145,27 @@ pub fn has(device: Fd, irq: Irq) -> bool {
 
 /// Resets the function; its configuration space is restored by the kernel.
 ///
+/// The kernel only tries to lock the function, and somebody who reads its files in sysfs may hold that lock for a
+/// moment: so it is asked again for a while.
+///
 /// # Errors
 /// The errno.
 pub fn reset(device: Fd) -> Result<(), Errno> {
-    // SAFETY: 1. the call takes no argument.
-    unsafe {
-        call(
-            number::IOCTL,
-            [device.number() as usize, VFIO_DEVICE_RESET, 0, 0, 0, 0],
-        )
+    const TRIES: u32 = 100;
+    const PAUSE_MS: u32 = 5;
+    let args = [device.number() as usize, VFIO_DEVICE_RESET, 0, 0, 0, 0];
+    let nobody_wakes = AtomicU32::new(0);
+    for _ in 1..TRIES {
+        // SAFETY: 1. the call takes no argument.
+        match unsafe { call(number::IOCTL, args) } {
+            Err(Errno::AGAIN) => {}
+            other => return other.map(drop),
+        }
+        // The time limit is the point; how the sleep ends says nothing.
+        core::hint::black_box(futex::wait(&nobody_wakes, 0, Some(PAUSE_MS)).is_err());
     }
-    .map(drop)
+    // SAFETY: 1. the call takes no argument.
+    unsafe { call(number::IOCTL, args) }.map(drop)
 }
 
 #[cfg(test)]

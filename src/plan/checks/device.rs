@@ -237,16 +237,29 @@ fn reserved(asked: &Asked<'_>, kind: &str) -> Option<Evidence> {
 }
 
 fn no_reset(_: &Case<'_>, asked: &Asked<'_>) -> Option<Evidence> {
+    // `bus` resets neighbours or needs there to be none, `pm` leaves to the device what it clears.
+    const FUNCTION_LEVEL: [&str; 3] = ["flr", "af_flr", "device_specific"];
     let function = asked.function;
-    function.reset_methods.is_empty().then(|| {
-        Evidence::new(
+    let methods = &function.reset_methods;
+    if methods
+        .iter()
+        .any(|method| FUNCTION_LEVEL.contains(&method.as_str()))
+    {
+        return None;
+    }
+    let path = function.path.display();
+    Some(Evidence::new(
+        if methods.is_empty() {
+            format!("{path}/reset_method is empty: the kernel cannot reset it")
+        } else {
             format!(
-                "{}/reset_method is empty: the kernel cannot reset it",
-                function.path.display()
-            ),
-            "choose a device with function-level reset",
-        )
-    })
+                "{path}/reset_method has {}, and none of {}",
+                methods.join(" "),
+                FUNCTION_LEVEL.join(", ")
+            )
+        },
+        "choose a device with function-level reset",
+    ))
 }
 
 fn config_unreadable(_: &Case<'_>, asked: &Asked<'_>) -> Option<Evidence> {

@@ -13,7 +13,7 @@ IMAGES=$CACHE/images
 # What the stock kernel loads in the lab host, in this order, with what each needs before it.
 HOST_MODULES=(igb nvme vfio-pci vfio_iommu_type1 kvm-amd)
 # What guests can load; each with its own list, because in a guest within a guest every module costs.
-GUEST_MODULES=(igbvf nvme nd_e820 nfit nd_pmem erofs squashfs)
+GUEST_MODULES=(igbvf nvme nd_e820 nfit nd_pmem erofs squashfs pvpanic-mmio)
 
 # pack TREE OUT: archives TREE as root's, with the same bytes for the same contents.
 pack() {

@@ -26,6 +26,7 @@ pub(crate) struct GuestFile {
     cmdline: String,
     head: String,
     devices: String,
+    console: &'static str,
 }
 
 impl GuestFile {
@@ -41,6 +42,7 @@ impl GuestFile {
             cmdline: String::new(),
             head: String::new(),
             devices: String::new(),
+            console: "stdio",
         }
     }
 
@@ -94,6 +96,12 @@ impl GuestFile {
         self
     }
 
+    /// Without a console: then nothing in the guest has a reason to exit.
+    pub(crate) fn silent(mut self) -> Self {
+        self.console = "off";
+        self
+    }
+
     /// A table behind the head, such as `[root]`.
     pub(crate) fn table(mut self, text: &str) -> Self {
         writeln!(self.devices, "{text}").unwrap();
@@ -105,7 +113,7 @@ impl GuestFile {
         let path = format!("/tmp/{}.toml", self.name);
         let text = format!(
             "name = \"{}\"\nvcpus = {}\n{}\nkernel = \"{}\"\ninitramfs = \"{}\"\n\
-             cmdline = \"console=ttyS0 quiet panic=-1 narrows.do={}{}\"\n{}\n[console]\nmode = \"stdio\"\n{}",
+             cmdline = \"console=ttyS0 quiet panic=-1 narrows.do={}{}\"\n{}\n[console]\nmode = \"{}\"\n{}",
             self.name,
             self.vcpus,
             self.memory,
@@ -114,6 +122,7 @@ impl GuestFile {
             self.words,
             self.cmdline,
             self.head,
+            self.console,
             self.devices
         );
         fs::write(&path, text).unwrap();
@@ -219,6 +228,20 @@ impl Guest {
         super::host::shell(&format!("kill -{name} {}", self.pid()));
     }
 
+    /// Exits to user space so far.
+    pub(crate) fn exits(&self) -> u64 {
+        drop(fs::remove_file(&self.stats));
+        self.signal("USR1");
+        for _ in 0..400 {
+            thread::sleep(Duration::from_millis(25));
+            if let Ok(text) = fs::read_to_string(&self.stats) {
+                let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+                return json.pointer("/counters/exits").unwrap().as_u64().unwrap();
+            }
+        }
+        panic!("no statistics came:\n{}", self.transcript.text());
+    }
+
     /// Waits for the end.
     pub(crate) fn end(mut self) -> (ExitStatus, Transcript) {
         let deadline = Instant::now() + PATIENCE;
@@ -235,7 +258,17 @@ impl Guest {
         }
         let status = self.child.wait().unwrap();
         self.transcript.stats = fs::read_to_string(&self.stats).unwrap_or_default();
-        (status, self.transcript)
+        (status, std::mem::take(&mut self.transcript))
+    }
+}
+
+impl Drop for Guest {
+    /// A test that fails must not leave its guest to the next one.
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.signal("TERM");
+            self.child.wait().ok();
+        }
     }
 }
 

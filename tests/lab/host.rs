@@ -97,6 +97,19 @@ pub(crate) fn pinned_pages() -> i64 {
     value("nr_foll_pin_acquired") - value("nr_foll_pin_released")
 }
 
+/// How often the vectors of a function have fired, as the host's kernel counts.
+pub(crate) fn interrupts(bdf: &str) -> u64 {
+    let text = fs::read_to_string("/proc/interrupts").unwrap();
+    text.lines()
+        .filter(|line| line.contains("vfio-msi") && line.contains(bdf))
+        .flat_map(|line| {
+            line.split_whitespace()
+                .skip(1)
+                .map_while(|word| word.parse::<u64>().ok())
+        })
+        .sum()
+}
+
 /// Runs a shell command that must succeed, and gives its output.
 pub(crate) fn shell(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();

@@ -195,8 +195,8 @@ fn no_descriptor_of_any_process_changes_the_map_by_iommufd() {
     // argsz 16, flags 0, iommufd, out_devid
     let bound = call(&device, BIND, &mut [16, iommufd, 0, 0, 0, 0, 0, 0]);
     assert!(bound.is_err(), "a second context took the device");
-    // The device's own descriptor can name a page table by number, but only one of its own context; that context has
-    // the one address space, so at most "attach to what you are attached to" is not an error.
+    // The device's own descriptor can name a page table by number, but only one of its own context. That has the one
+    // address space and the table made from it: to attach to either is to stay where one is.
     let pid = guest.child_pid("narrows-device");
     for (target, fd) in stolen(pid) {
         if !target.starts_with("/dev/vfio/devices") {
@@ -206,7 +206,7 @@ fn no_descriptor_of_any_process_changes_the_map_by_iommufd() {
             .filter(|id| call(&fd, ATTACH, &mut [12, *id, 0, 0, 0, 0, 0, 0]).is_ok())
             .count();
         assert!(
-            accepted <= 1,
+            accepted <= 2,
             "the device attached to {accepted} page tables"
         );
     }

@@ -55,3 +55,18 @@ fn iommufd_is_refused_where_the_kernel_has_none() {
     assert!(text.contains("error[interface-absent]"), "{text}");
     assert_eq!(host::driver(&host::nic(0)), None);
 }
+
+#[test]
+#[ignore = "needs a lab host"]
+fn panic_is_reported_by_the_guests_own_driver() {
+    // Debian's kernel has the pvpanic driver; without it a panic with panic=-1 would be a reboot.
+    let file = GuestFile::stock("stock-panic", "panic").device(&host::nvme(0));
+    let (status, transcript) = file.start().end();
+    assert_eq!(status.code(), Some(21), "{}", transcript.text());
+    assert!(
+        transcript.text().contains("its kernel reported a panic"),
+        "{}",
+        transcript.text()
+    );
+    host::assert_returned(&host::nvme(0));
+}

@@ -100,7 +100,7 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     };
     let root = SysRoot::new(&cli.root);
     let outcome = match &cli.verb {
-        Verb::Run(run) => run_guest(run, root),
+        Verb::Run(run) => run_guest(run, &root),
         Verb::Check(check) => check_file(check),
         Verb::Plan(show) => show_plan(show, &root),
     };
@@ -152,15 +152,17 @@ fn show_plan(show: &Show, root: &SysRoot) -> Outcome {
     })
 }
 
-fn run_guest(run: &Run, root: SysRoot) -> Outcome {
-    let plan = make_plan(&run.file, &root)?;
+fn run_guest(run: &Run, root: &SysRoot) -> Outcome {
+    let plan = make_plan(&run.file, root)?;
+    // The host may change between the plan and its execution; the supervisor asks again.
+    let replan = || make_plan(&run.file, root);
     let options = supervisor::Options {
-        root,
+        root: root.clone(),
         stats: run.stats.clone(),
         is_quiet: run.quiet,
     };
     Ok(Done {
-        status: supervisor::run(&plan, &options)?.exit_status(),
+        status: supervisor::run(&plan, &options, &replan)?.exit_status(),
         data: String::new(),
         // The supervisor has said them before it began.
         warnings: Vec::new(),

@@ -282,6 +282,9 @@ fn used<T>(all: &[T], count: u32) -> &[T] {
 /// Descriptors 0, 1 and 2 are `/dev/null`.
 pub const FIRST_FD: u32 = 3;
 
+/// How many numbers behind the list V and D look for a descriptor that should not be there.
+pub const SEARCHED_BEHIND: u32 = 1024;
+
 /// The numbers of V's descriptors at exec, in order; V closes those that it does not need once the guest is built.
 #[derive(Clone, Copy, Debug)]
 pub struct VcpuFds {

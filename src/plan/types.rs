@@ -25,6 +25,28 @@ impl Deref for Plan {
     }
 }
 
+impl Plan {
+    /// Whether another plan of the same guest file assigns the same functions in the same way, whatever they are bound
+    /// to by now. The address of one that differs.
+    ///
+    /// # Errors
+    /// The address of the first function that is not what it was.
+    pub fn agrees_with(&self, later: &Self) -> Result<(), Bdf> {
+        let same = |one: &Function, other: &Function| {
+            let other = Function {
+                binding: one.binding.clone(),
+                ..other.clone()
+            };
+            *one == other
+        };
+        let pairs = self.functions.iter().zip(&later.functions);
+        match pairs.into_iter().find(|(one, other)| !same(one, other)) {
+            Some((one, _)) => Err(one.bdf),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What a [`Plan`] says.
 #[derive(Clone, Debug, Serialize)]
 pub struct Contents {
@@ -95,7 +117,7 @@ pub struct Image {
 }
 
 /// A function to assign.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Function {
     /// Its address on the host.
     pub bdf: Bdf,

@@ -23,7 +23,7 @@ use jailed::addr::GpaRange;
 use super::{fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
 use crate::{
     error::{ErrorId, Report},
-    plan::{self, OpenedFunction, Plan, Region, iova_of},
+    plan::{self, Interface, OpenedFunction, Plan, Region, iova_of},
     spec::RootMode,
 };
 
@@ -82,14 +82,14 @@ impl<'a> Assigned<'a> {
     ///
     /// # Errors
     /// `device-open-failed`, `no-interrupt-remapping`, `group-shared`, `device-reset-failed`.
-    pub(super) fn open(&mut self) -> Result<Option<Space>, Fault> {
+    pub(super) fn open(&mut self, interface: Interface) -> Result<Option<Space>, Fault> {
         let Some(first) = self.plan.functions.first() else {
             return Ok(None);
         };
         // Nodes of device files exist only since the functions are bound.
         let topology = Topology::read(self.root).map_err(|error| failed(first.bdf, &error))?;
-        let mut space = AddressSpace::open(self.plan.interface, self.root)
-            .map_err(|error| failed(first.bdf, &error))?;
+        let mut space =
+            AddressSpace::open(interface, self.root).map_err(|error| failed(first.bdf, &error))?;
         let mut reserved = Vec::new();
         for function in &self.plan.functions {
             let bdf = function.bdf;

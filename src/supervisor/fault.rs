@@ -48,6 +48,8 @@ pub(super) enum Fault {
     },
     /// Something with a report of its own: a device, the IOMMU, the handoff.
     Reported(Box<Report>),
+    /// A check that held when the plan was made fails now.
+    Refused(Vec<Report>),
     /// The operator interrupted the set-up.
     Interrupted,
 }
@@ -67,9 +69,10 @@ impl Fault {
 
     /// The fault as the operator reads it.
     #[must_use]
-    pub(super) fn into_report(self, plan: &Plan) -> Report {
+    pub(super) fn into_reports(self, plan: &Plan) -> Vec<Report> {
         let start = format!("cannot start guest {}", plan.name);
-        match self {
+        let report = match self {
+            Self::Refused(reports) => return reports,
             Self::Reported(report) => *report,
             Self::Io { doing, error } => {
                 not_permitted(&start, &doing, &error).unwrap_or_else(|| {
@@ -114,7 +117,8 @@ impl Fault {
                 "run it again; the host is as it was before",
             )
             .blamed_on(Blame::Operator),
-        }
+        };
+        vec![report]
     }
 }
 

@@ -38,7 +38,7 @@ use self::{
     watch::until_end,
 };
 use crate::{
-    error::Report,
+    error::{ErrorId, Report},
     plan::Plan,
     spec::OnReboot,
     sys::signals::{Asked, Signals},
@@ -55,17 +55,21 @@ pub struct Options {
     pub is_quiet: bool,
 }
 
+/// Makes the plan again from the host as it is now.
+pub type Replan<'a> = dyn Fn() -> Result<Plan, Vec<Report>> + 'a;
+
 /// Runs a guest from its plan to its end, and gives its devices back.
 ///
 /// # Errors
 /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
-pub fn run(plan: &Plan, options: &Options) -> Result<RunEnd, Vec<Report>> {
+pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<RunEnd, Vec<Report>> {
     let log = Log::new(&plan.name, options.is_quiet);
     for warning in &plan.warnings {
         log.say(&format!("warning[{}]: {}", warning.id, warning.what));
     }
     let mut assigned = Assigned::none(plan, &options.root);
-    let ended = guest(plan, options, &log, &mut assigned).map_err(|fault| fault.into_report(plan));
+    let ended =
+        guest(plan, options, replan, &log, &mut assigned).map_err(|fault| fault.into_reports(plan));
     if let Ok(end) = &ended {
         log.say(&end.sentence());
     }
@@ -73,7 +77,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<RunEnd, Vec<Report>> {
     match ended {
         Ok(end) if left.is_empty() => Ok(end),
         Ok(_) => Err(left),
-        Err(report) => Err([vec![report], left].concat()),
+        Err(reports) => Err([reports, left].concat()),
     }
 }
 
@@ -81,6 +85,7 @@ pub fn run(plan: &Plan, options: &Options) -> Result<RunEnd, Vec<Report>> {
 fn guest(
     plan: &Plan,
     options: &Options,
+    replan: &Replan<'_>,
     log: &Log,
     assigned: &mut Assigned<'_>,
 ) -> Result<RunEnd, Fault> {
@@ -94,7 +99,11 @@ fn guest(
         Console::new(Files::console_target(plan)?).map_err(Fault::io("setting up the console"))?;
 
     assigned.bind(log)?;
-    let space = assigned.open()?;
+    // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
+    let bound = again(plan, replan)?;
+    stats.interface = bound.interface.to_string();
+    let space = assigned.open(bound.interface)?;
+    again(plan, replan)?;
     stats.step("assigned", log);
 
     let mut ram = Ram::create(plan, log)?;
@@ -140,6 +149,20 @@ fn guest(
         log.say(&format!("the guest reboots (number {})", stats.reboots));
         assigned.reset_for_reboot()?;
     }
+}
+
+/// The plan as it would be made now: refused where a check fails by now, or a function is not what it was.
+fn again(plan: &Plan, replan: &Replan<'_>) -> Result<Plan, Fault> {
+    let later = replan().map_err(Fault::Refused)?;
+    plan.agrees_with(&later).map_err(|bdf| {
+        Report::new(
+            ErrorId::DeviceChanged,
+            format!("device {bdf} is not what the plan was made from"),
+            "its group, its BARs, its interrupts or its reset methods differ between two readings of sysfs",
+            "find out who changes the VFs of its PF, then run it again",
+        )
+    })?;
+    Ok(later)
 }
 
 /// From the guest's first instruction until V and D are gone.

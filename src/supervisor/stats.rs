@@ -11,10 +11,7 @@ use jailed::ring::Counter;
 use serde_json::{Map, Value, json};
 
 use super::{ending::RunEnd, log::Log};
-use crate::{
-    plan::{Interface, Plan},
-    sys::map::CounterView,
-};
+use crate::{plan::Plan, sys::map::CounterView};
 
 /// Names of the counters in the file, in the order of [`Counter`].
 const COUNTERS: [(Counter, &str); Counter::COUNT] = [
@@ -57,7 +54,7 @@ pub(super) struct Stats {
     /// The guest's name.
     pub(super) guest: String,
     /// The kernel interface.
-    pub(super) interface: &'static str,
+    pub(super) interface: String,
     /// The DMA map.
     pub(super) dma: Dma,
     /// Completed steps and the milliseconds since the start at which they were.
@@ -74,10 +71,7 @@ impl Stats {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             guest: plan.name.clone(),
-            interface: match plan.interface {
-                Interface::Iommufd => "iommufd",
-                Interface::Type1 => "type1",
-            },
+            interface: plan.interface.to_string(),
             dma: Dma::default(),
             steps_ms: Vec::new(),
             reboots: 0,

@@ -11,7 +11,7 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
-    handoff::{DeviceFds, Ending, GO, Handoff, MAX_FUNCTIONS, Report, Stage},
+    handoff::{DeviceFds, Ending, GO, Handoff, MAX_FUNCTIONS, Report, SEARCHED_BEHIND, Stage},
     ring::{DeviceSide, Layout},
     sys::{
         file,
@@ -97,6 +97,14 @@ fn check_descriptors(handoff: &Handoff) -> Result<DeviceFds, Failure> {
             u64::from(absent),
         ));
     }
+    let behind = fds.end()..fds.end().saturating_add(SEARCHED_BEHIND);
+    if let Some(surplus) = behind
+        .into_iter()
+        .find(|number| file::is_open(Fd::new(*number)))
+    {
+        return Err(Failure::at(Stage::Handoff, Errno(0), u64::from(surplus)));
+    }
+    // Nobody gives numbers as high as these; should one be open all the same, it is not any more.
     let closed = file::close_from(Fd::new(fds.end()));
     closed.map_err(|errno| Failure::at(Stage::Handoff, errno, u64::from(fds.end())))?;
     Ok(fds)

@@ -165,6 +165,21 @@ impl GuestRam {
         Ok(())
     }
 
+    /// Fills `len_bytes` bytes from `at` on with zeros: RAM that an earlier life of the guest wrote is not fresh.
+    ///
+    /// # Errors
+    /// [`FillError::NotRam`].
+    pub fn zero(&mut self, at: Gpa, len_bytes: u64) -> Result<(), FillError> {
+        if len_bytes == 0 {
+            return Ok(());
+        }
+        let to = self.host(at, len_bytes)?;
+        let count = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+        // SAFETY: `host` checked that all the bytes lie in one mapping, which no reference points into.
+        unsafe { core::ptr::write_bytes(to, 0, count) };
+        Ok(())
+    }
+
     /// Reads `len_bytes` bytes of `file` from `offset` on to `at`, without a copy in between.
     ///
     /// # Errors

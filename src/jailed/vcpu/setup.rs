@@ -10,7 +10,7 @@ use super::registers::{MSRS, regs, sregs};
 use super::run::{Guest, run_vcpu};
 use super::uart::Uart;
 use crate::addr::Gpa;
-use crate::handoff::{FIRST_FD, GO, Handoff, MAX_VCPUS, Report, Stage, VcpuFds};
+use crate::handoff::{FIRST_FD, GO, Handoff, MAX_VCPUS, Report, SEARCHED_BEHIND, Stage, VcpuFds};
 use crate::ring::{Layout, VcpuSide};
 use crate::sys::file::{close, close_from, is_open, read, read_handoff, report_bytes};
 use crate::sys::kvm::{Kvm, KvmVfio, Vm};
@@ -64,6 +64,11 @@ pub fn check_descriptors(handoff: &Handoff) -> Result<VcpuFds, Failure> {
     if let Some(absent) = (0..fds.end()).find(|fd| !is_open(Fd::new(*fd))) {
         return Err(Failure::new(Stage::Handoff, u64::from(absent)));
     }
+    let behind = fds.end()..fds.end().saturating_add(SEARCHED_BEHIND);
+    if let Some(surplus) = behind.into_iter().find(|fd| is_open(Fd::new(*fd))) {
+        return Err(Failure::new(Stage::Handoff, u64::from(surplus)));
+    }
+    // Nobody gives numbers as high as these; should one be open all the same, it is not any more.
     close_from(Fd::new(fds.end())).map_err(Failure::at(Stage::Handoff, u64::from(fds.end())))?;
     Ok(fds)
 }

@@ -149,6 +149,9 @@ fn load_elf(
                 }
                 ram.write_file(range.start(), kernel, offset, file_bytes)
                     .map_err(fill_failure)?;
+                let rest = range.start().checked_add(file_bytes).unwrap_or(range.end());
+                ram.zero(rest, range.end().offset_from(rest).unwrap_or(0))
+                    .map_err(fill_failure)?;
                 around = Some(around.map_or(range, |other| hull(other, range)));
             }
             Some(elf::Segment::Note { offset, file_bytes }) => {

@@ -195,6 +195,8 @@ fn no_descriptor_of_any_process_changes_the_map_by_iommufd() {
     // argsz 16, flags 0, iommufd, out_devid
     let bound = call(&device, BIND, &mut [16, iommufd, 0, 0, 0, 0, 0, 0]);
     assert!(bound.is_err(), "a second context took the device");
+    // Whoever holds the device open keeps it from being given back.
+    drop((device, own));
     // The device's own descriptor can name a page table by number, but only one of its own context. That has the one
     // address space and the table made from it: to attach to either is to stay where one is.
     let pid = guest.child_pid("narrows-device");

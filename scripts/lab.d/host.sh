@@ -80,11 +80,13 @@ tsc_khz() {
 
 # kernel_line: prints the host kernel's command line.
 #
+# The emulator loses a timer interrupt now and then; a periodic tick brings the next.
+#
 # The host kernel measures its clock twice, and KVM keeps the first result. On a loaded machine the first is off, and
 # then the second makes KVM refuse its own default rate for every guest, whose timers stop. So it is told the rate.
 kernel_line() {
     # Without no_timer_check a loaded machine's host panics now and then, while it tests its timer.
-    local line="console=ttyS0 quiet panic=-1 no_timer_check"
+    local line="console=ttyS0 quiet panic=-1 no_timer_check nohz=off highres=off"
     line+=" tsc_early_khz=$(tsc_khz)"
     [[ $HOST_IOMMU == off ]] || line+=" intel_iommu=on"
     [[ $HOST_HUGEPAGES == 0 ]] || line+=" hugepages=$HOST_HUGEPAGES"

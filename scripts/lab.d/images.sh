@@ -110,7 +110,7 @@ build_base() {
 # build_tools TREE
 build_tools() {
     local tree=$1 library
-    put_program "$tree" usr/sbin/nvme usr/bin/lspci usr/bin/setpci usr/bin/ip usr/bin/strace usr/sbin/ethtool
+    put_program "$tree" usr/sbin/nvme usr/bin/lspci usr/bin/setpci usr/bin/ip usr/bin/strace
     # What a dynamically linked Rust program, or a C one, may want besides.
     for library in libc.so.6 libgcc_s.so.1 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1; do
         put_library "$tree" "$ROOT/usr/lib/x86_64-linux-gnu/$library"
@@ -127,11 +127,6 @@ build_guest_initrd() {
     cp "$ROOT/usr/bin/busybox" "$tree/bin/busybox"
     ln -s busybox "$tree/bin/sh" # its shell finds the other applets by itself
     install -m 755 "$LAB_PARTS/guest-init" "$tree/init"
-    put_program "$tree" usr/sbin/ethtool
-    mkdir -p "$tree/usr/lib64"
-    ln -s usr/lib64 "$tree/lib64"
-    cp -L "$ROOT/usr/lib64/ld-linux-x86-64.so.2" "$tree/usr/lib64/"
-    put_library "$tree" "$ROOT/usr/lib/x86_64-linux-gnu/libc.so.6"
     [[ $kernel != stock ]] || put_modules "$tree/m" "${GUEST_MODULES[@]}"
 }
 

@@ -18,7 +18,6 @@ LAB_PROGRAMS=(
     pciutils
     iproute2 # busybox's ip cannot set a VF's MAC address
     strace
-    ethtool
     kmod # the kernel package brings no modules.dep
     xz-utils
     zstd

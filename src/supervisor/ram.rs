@@ -38,6 +38,9 @@ impl Ram {
             view.bind_to_node(node)
                 .map_err(at("binding RAM to its NUMA node"))?;
         }
+        if memory.hugepages.is_none() && !view.prefer_large_pages() {
+            log.say("the kernel has no transparent large pages: RAM is in pages of 4 KiB");
+        }
         let mut done = 0;
         while done < len {
             let step = STEP_BYTES.min(len - done);

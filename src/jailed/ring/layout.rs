@@ -21,7 +21,7 @@ impl Layout {
     pub const HEAD_BYTES: usize = 4096;
     /// Offset of the counters in the head page: [`Counter`] many `u64`.
     pub const COUNTERS: usize = 1024;
-    /// Offset of [`LastExit`] in the head page: four `u64`.
+    /// Offset of [`super::LastExit`] in the head page: four `u64`.
     pub const LAST_EXIT: usize = 2048;
     /// Offset of [`super::DeviceFailure`] in the head page: call, errno and function as `u64`.
     pub const DEVICE_FAILURE: usize = 2080;

@@ -24,17 +24,26 @@ impl Log {
         }
     }
 
-    /// Writes one line. Standard error that is closed is no reason to stop a guest.
+    /// Writes one line that no option silences: what an operator accepted must be seen at every start.
+    pub(super) fn warn(&self, line: &str) {
+        self.write(line);
+    }
+
+    /// Writes one line, unless the operator wants none. Standard error that is closed is no reason to stop a guest.
     pub(super) fn say(&self, line: &str) {
         if !self.is_quiet {
-            let seconds = self.start.elapsed().as_secs_f64();
-            // A terminal may be raw (the guest's console): carriage return as well.
-            drop(write!(
-                std::io::stderr().lock(),
-                "narrows[{}] {seconds:7.3}s {line}\r\n",
-                self.guest
-            ));
+            self.write(line);
         }
+    }
+
+    fn write(&self, line: &str) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        // A terminal may be raw (the guest's console): carriage return as well.
+        drop(write!(
+            std::io::stderr().lock(),
+            "narrows[{}] {seconds:7.3}s {line}\r\n",
+            self.guest
+        ));
     }
 
     /// Time since the start.

@@ -65,7 +65,7 @@ pub type Replan<'a> = dyn Fn() -> Result<Plan, Vec<Report>> + 'a;
 pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<RunEnd, Vec<Report>> {
     let log = Log::new(&plan.name, options.is_quiet);
     for warning in &plan.warnings {
-        log.say(&format!("warning[{}]: {}", warning.id, warning.what));
+        log.warn(&format!("warning[{}]: {}", warning.id, warning.what));
     }
     let mut assigned = Assigned::none(plan, &options.root);
     let ended =

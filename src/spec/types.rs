@@ -95,7 +95,7 @@ impl HugepageSize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnReboot {
-    /// A new guest from the same plan, with fresh memory and reset devices.
+    /// A new life of the same guest: devices are reset, memory keeps what it held, as on a machine.
     #[default]
     Restart,
     /// The end of `narrows run`.

@@ -134,6 +134,18 @@ impl GuestFile {
         Guest::start(self)
     }
 
+    /// Starts what must be refused with this exit status, and gives what the operator is told.
+    pub(crate) fn refused(&self, status: i32) -> String {
+        let path = self.write();
+        let output = Command::new("narrows")
+            .args(["run", &path])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(status), "{text}");
+        text
+    }
+
     /// Starts it, waits for its end, and gives what it said; fails unless it powered off.
     pub(crate) fn run(&self) -> Transcript {
         let (status, transcript) = self.start().end();

@@ -5,15 +5,9 @@ use crate::{guest::GuestFile, host};
 #[test]
 #[ignore = "needs a lab host"]
 fn host_without_iommu_is_refused() {
-    let path = GuestFile::small("no-iommu", "lspci")
+    let text = GuestFile::small("no-iommu", "lspci")
         .device(&host::nic(0))
-        .write();
-    let output = std::process::Command::new("narrows")
-        .args(["run", &path])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{text}");
+        .refused(3);
     assert!(
         text.contains("error[no-iommu]") && text.contains("fix:"),
         "{text}"

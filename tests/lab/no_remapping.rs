@@ -5,15 +5,9 @@ use crate::{guest::GuestFile, host};
 #[test]
 #[ignore = "needs a lab host"]
 fn host_without_interrupt_remapping_is_refused() {
-    let path = GuestFile::small("no-remapping", "lspci")
+    let text = GuestFile::small("no-remapping", "lspci")
         .device(&host::nic(0))
-        .write();
-    let output = std::process::Command::new("narrows")
-        .args(["run", &path])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{text}");
+        .refused(3);
     assert!(text.contains("error[no-interrupt-remapping]"), "{text}");
     assert_eq!(
         host::driver(&host::nic(0)),

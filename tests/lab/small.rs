@@ -524,15 +524,9 @@ fn msi_only_device_delivers_its_interrupts() {
 #[test]
 #[ignore = "needs a lab host"]
 fn device_that_cannot_be_reset_is_refused() {
-    let path = GuestFile::small("edu-refused", "lspci")
+    let text = GuestFile::small("edu-refused", "lspci")
         .device(&host::fact("EDU"))
-        .write();
-    let output = std::process::Command::new("narrows")
-        .args(["run", &path])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{text}");
+        .refused(3);
     for id in ["device-not-a-vf", "device-no-reset"] {
         assert!(text.contains(&format!("error[{id}]")), "{text}");
     }
@@ -547,13 +541,7 @@ fn vf_in_use_by_the_host_is_refused_and_left_alone() {
         "echo igbvf >/sys/bus/pci/devices/{bdf}/driver_override; echo {bdf} >/sys/bus/pci/drivers_probe"
     ));
     assert_eq!(host::driver(&bdf).as_deref(), Some("igbvf"));
-    let path = GuestFile::small("busy", "lspci").device(&bdf).write();
-    let output = std::process::Command::new("narrows")
-        .args(["run", &path])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{text}");
+    let text = GuestFile::small("busy", "lspci").device(&bdf).refused(3);
     assert!(
         text.contains("error[device-host-driver]") && text.contains("igbvf"),
         "{text}"

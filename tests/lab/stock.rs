@@ -42,16 +42,10 @@ fn stock_guest_moves_data_both_ways() {
 #[test]
 #[ignore = "needs a lab host"]
 fn iommufd_is_refused_where_the_kernel_has_none() {
-    let path = GuestFile::stock("no-iommufd", "lspci")
+    let text = GuestFile::stock("no-iommufd", "lspci")
         .key("interface = \"iommufd\"")
         .device(&host::nic(0))
-        .write();
-    let output = std::process::Command::new("narrows")
-        .args(["run", &path])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{text}");
+        .refused(1);
     assert!(text.contains("error[interface-absent]"), "{text}");
     assert_eq!(host::driver(&host::nic(0)), None);
 }

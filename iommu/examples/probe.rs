@@ -86,8 +86,8 @@ fn show_topology(topology: &Topology) {
         "iommus {:?}, /dev/iommu {}",
         topology.iommus, topology.has_iommufd
     );
-    println!("unsafe interrupts {:?}", topology.unsafe_interrupts);
-    println!("unsafe no-IOMMU mode {:?}", topology.unsafe_noiommu);
+    println!("unsafe interrupts {:?}", topology.host.unsafe_interrupts);
+    println!("unsafe no-IOMMU mode {:?}", topology.host.unsafe_noiommu);
     for (bdf, function) in &topology.functions {
         println!(
             "{bdf} {:04x}:{:04x} class {:06x} group {:?} driver {:?} physfn {:?} reset {:?} cdev {:?} {:?}",

@@ -10,6 +10,8 @@ pub mod bdf;
 pub mod error;
 pub mod sysfs;
 pub mod topology;
+// Verdicts on what the topology says. Pure.
+pub mod isolation;
 // Fixtures for tests, of this package and of those above it; ordinary code never names it.
 pub mod fake;
 pub mod ledger;

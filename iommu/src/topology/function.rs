@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Function, GroupId, HostBar, Interrupts, function_path, parse_interrupts};
+use super::{
+    Function, GroupId, HostBar, Interrupts, function_path, parse_config, parse_interrupts,
+};
 use crate::{
     addr::ByteLen,
     bdf::Bdf,
@@ -55,6 +57,15 @@ fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
             .collect(),
         vfio_cdev: cdev,
         interrupts: read_interrupts(root, bdf),
+        parent: None,
+        config: parse_config(&[]),
+        sriov: None,
+        rom: None,
+        driver_version: None,
+        interfaces: Vec::new(),
+        controllers: Vec::new(),
+        errors: None,
+        link: None,
     })
 }
 

@@ -11,11 +11,16 @@ use crate::{
     sysfs::SysRoot,
 };
 
+mod config;
 mod function;
 mod group;
 mod host;
 mod interrupts;
 
+pub use config::{
+    Acs, Bridge, ConfigFacts, Express, Extended, ExtendedCaps, PortType, parse_config,
+};
+pub use host::{HostState, IommuKind, IommuUnit, Remapping, Setting, VfioNode};
 pub use interrupts::parse_interrupts;
 
 impl Topology {
@@ -27,10 +32,9 @@ impl Topology {
         Ok(Self {
             functions: function::read_all(root)?,
             groups: group::read_all(root)?,
-            iommus: root.list("sys/class/iommu")?,
+            iommus: host::read_iommus(root)?,
             has_iommufd: root.exists("dev/iommu"),
-            unsafe_interrupts: host::read_unsafe_interrupts(root)?,
-            unsafe_noiommu: host::read_unsafe_noiommu(root)?,
+            host: host::read(root)?,
         })
     }
 
@@ -39,6 +43,15 @@ impl Topology {
     pub fn group_of(&self, bdf: Bdf) -> Option<(GroupId, &Group)> {
         let id = self.functions.get(&bdf)?.group?;
         Some((id, self.groups.get(&id)?))
+    }
+
+    /// The bridges above a function, the nearest first; empty where it sits on a root bus.
+    pub fn path_above(&self, bdf: Bdf) -> impl Iterator<Item = &Function> {
+        let above = |function: &&Function| self.functions.get(&function.parent?);
+        // A made-up tree may have a loop; a bus has 256 numbers, so no path is longer.
+        std::iter::successors(self.functions.get(&bdf), above)
+            .skip(1)
+            .take(256)
     }
 
     /// The VFs of a PF, by address.
@@ -104,14 +117,12 @@ pub struct Topology {
     pub functions: BTreeMap<Bdf, Function>,
     /// Every IOMMU group by number.
     pub groups: BTreeMap<GroupId, Group>,
-    /// The names in `/sys/class/iommu`; empty where no IOMMU is in use.
-    pub iommus: Vec<String>,
+    /// The IOMMUs of `/sys/class/iommu`; empty where none is in use.
+    pub iommus: Vec<IommuUnit>,
     /// Whether `/dev/iommu` exists (iommufd).
     pub has_iommufd: bool,
-    /// `allow_unsafe_interrupts` of `vfio_iommu_type1` and of `iommufd`, each where the module is loaded.
-    pub unsafe_interrupts: Vec<(PathBuf, bool)>,
-    /// `enable_unsafe_noiommu_mode` of `vfio`; `None` where there is no such parameter.
-    pub unsafe_noiommu: Option<(PathBuf, bool)>,
+    /// What the kernel and the firmware say of the host as a whole.
+    pub host: HostState,
 }
 
 /// The number of an IOMMU group.
@@ -172,6 +183,55 @@ pub struct Function {
     pub vfio_cdev: Option<String>,
     /// The interrupts it offers, read from configuration space.
     pub interrupts: Interrupts,
+    /// The bridge right above it; `None` on a root bus.
+    pub parent: Option<Bdf>,
+    /// The rest of what configuration space tells.
+    pub config: ConfigFacts,
+    /// Its VFs; `None` where it cannot have any.
+    pub sriov: Option<Sriov>,
+    /// The expansion ROM.
+    pub rom: Option<HostBar>,
+    /// The version that the module of its driver states, where it states one.
+    pub driver_version: Option<String>,
+    /// Names of the host's network interfaces that it carries.
+    pub interfaces: Vec<String>,
+    /// Names of the host's NVMe controllers that it carries.
+    pub controllers: Vec<String>,
+    /// Errors that the kernel has counted; `None` where it does not count for this function.
+    pub errors: Option<ErrorCounts>,
+    /// The link in the kernel's words, such as `8.0 GT/s PCIe` and `x8`.
+    pub link: Option<Link>,
+}
+
+/// Single Root I/O Virtualization, from sysfs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sriov {
+    /// `sriov_totalvfs`.
+    pub total: u32,
+    /// `sriov_numvfs`.
+    pub enabled: u32,
+    /// `sriov_drivers_autoprobe`: the host's drivers take new VFs.
+    pub is_probed: bool,
+}
+
+/// Totals of `aer_dev_correctable`, `aer_dev_nonfatal` and `aer_dev_fatal`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ErrorCounts {
+    /// Corrected by hardware.
+    pub correctable: u64,
+    /// Uncorrectable; the link still works.
+    pub nonfatal: u64,
+    /// Uncorrectable; the link does not work.
+    pub fatal: u64,
+}
+
+/// `current_link_speed` and `current_link_width`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Link {
+    /// As the kernel words it.
+    pub speed: String,
+    /// Lanes.
+    pub width: String,
 }
 
 /// A BAR as the host has placed it.

@@ -145,17 +145,18 @@ fn module_parameters_are_read_with_their_path() {
         .file("sys/module/iommufd/parameters/allow_unsafe_interrupts", "Y");
     let topology = read(&host).unwrap();
     let flags: Vec<bool> = topology
+        .host
         .unsafe_interrupts
         .iter()
         .map(|(_, flag)| *flag)
         .collect();
     assert_eq!(flags, [false, true]);
     assert!(
-        topology.unsafe_interrupts[1]
+        topology.host.unsafe_interrupts[1]
             .0
             .ends_with("sys/module/iommufd/parameters/allow_unsafe_interrupts")
     );
-    assert!(!topology.unsafe_noiommu.unwrap().1);
+    assert!(!topology.host.unsafe_noiommu.unwrap().1);
 }
 
 #[test]
@@ -203,5 +204,5 @@ fn members_are_read_with_their_drivers() {
 fn an_empty_root_is_an_empty_host() {
     let folder = tempfile::tempdir().unwrap();
     let topology = Topology::read(&SysRoot::new(folder.path())).unwrap();
-    assert!(topology.functions.is_empty() && topology.unsafe_noiommu.is_none());
+    assert!(topology.functions.is_empty() && topology.host.unsafe_noiommu.is_none());
 }

@@ -84,7 +84,7 @@ fn no_iommu(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn noiommu_mode(case: &Case<'_>) -> Vec<Finding> {
-    let Some((path, true)) = &case.host.topology.unsafe_noiommu else {
+    let Some((path, true)) = &case.host.topology.host.unsafe_noiommu else {
         return Vec::new();
     };
     let evidence = Evidence::new(
@@ -102,7 +102,7 @@ fn noiommu_mode(case: &Case<'_>) -> Vec<Finding> {
 }
 
 fn unsafe_interrupts(case: &Case<'_>) -> Vec<Finding> {
-    let parameters = case.host.topology.unsafe_interrupts.iter();
+    let parameters = case.host.topology.host.unsafe_interrupts.iter();
     parameters
         .filter(|(_, is_on)| *is_on && !case.spec.devices.is_empty())
         .flat_map(|(path, _)| {

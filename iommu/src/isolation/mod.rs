@@ -1,0 +1,98 @@
+//! Whether this host can fence a device: pure functions from a [`Topology`] to [`Finding`]s.
+//!
+//! Each check is a row of a table: its id, why it exists, its sources, and whether an operator may accept what it
+//! finds. A finding carries the evidence it was made from. What could not be read never passes.
+#![forbid(unsafe_code)]
+
+mod id;
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use id::CheckId;
+
+use crate::{bdf::Bdf, error::Blame, topology::Topology};
+
+/// What a finding means for whoever wants to assign a device; later ones are worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// As it should be.
+    Pass,
+    /// Not as it should be; Narrows puts it right when it assigns the device.
+    Fixable,
+    /// Weaker than it could be, or an operator has accepted it by name.
+    Warn,
+    /// No device is assigned like this.
+    Refuse,
+}
+
+/// What a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(tag = "of", content = "bdf", rename_all = "kebab-case")]
+pub enum Subject {
+    /// The host as a whole.
+    Host,
+    /// A function.
+    Function(Bdf),
+}
+
+/// One answer of one check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which check.
+    pub check: CheckId,
+    /// About what.
+    pub subject: Subject,
+    /// What was found, in a few words: `identity`, `8 members`, `not read`.
+    pub value: String,
+    /// What that means.
+    pub verdict: Verdict,
+    /// Where it was read, and what was said there.
+    pub evidence: Vec<Evidence>,
+    /// What to do; `None` where nothing is to be done.
+    pub fix: Option<String>,
+}
+
+/// A file and what it said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// The file, or the register within it: `/sys/…/config`, `0000:00:02.0 ACS control`.
+    pub source: PathBuf,
+    /// What it said.
+    pub said: String,
+}
+
+/// What is fixed about a check.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// Its id.
+    pub id: CheckId,
+    /// What it looks at, in a few words.
+    pub title: &'static str,
+    /// What goes wrong without it; completes "otherwise …".
+    pub why: &'static str,
+    /// What puts it right, in general; a finding says it for its case.
+    pub remedy: &'static str,
+    /// Specifications, kernel documents, CVEs.
+    pub sources: &'static [&'static str],
+    /// What an operator gives up who accepts its refusal for a device; `None` where nobody may.
+    pub accepted: Option<&'static str>,
+    /// Whose fault a refusal is.
+    pub blame: Blame,
+}
+
+/// Judges the host as a whole.
+#[must_use]
+pub fn judge_host(_topology: &Topology) -> Vec<Finding> {
+    Vec::new()
+}
+
+/// Judges one function as if it were to be assigned together with `together` (itself among them) to one guest.
+///
+/// Passing findings are included: they are the evidence that a check was made.
+#[must_use]
+pub fn judge_function(_topology: &Topology, _bdf: Bdf, _together: &[Bdf]) -> Vec<Finding> {
+    Vec::new()
+}

@@ -4,6 +4,7 @@ use std::{
     ffi::OsStr,
     fs, io,
     io::{Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -12,6 +13,17 @@ use crate::error::{Errno, IommuError, Result};
 /// The folder that `/sys`, `/proc` and `/dev` are looked up in: `/`, or a captured or made-up machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SysRoot(PathBuf);
+
+/// Who may open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Permission bits.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
 
 impl Default for SysRoot {
     fn default() -> Self {
@@ -75,15 +87,36 @@ impl SysRoot {
         Ok(bytes)
     }
 
+    /// Reads a link's target as it stands; `None` where there is nothing of that name.
+    ///
+    /// # Errors
+    /// `sysfs-io`; EINVAL where it is no link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
+        let path = self.path(path);
+        if_any(fs::read_link(&path).map_err(|error| failed("readlink", &path, &error)))
+    }
+
+    /// Asks who may open a file: permission bits, owner and group; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn owner(&self, path: impl AsRef<Path>) -> Result<Option<Owner>> {
+        let path = self.path(path);
+        let found = if_any(fs::metadata(&path).map_err(|error| failed("stat", &path, &error)))?;
+        Ok(found.map(|found| Owner {
+            mode: found.mode() & 0o7777,
+            uid: found.uid(),
+            gid: found.gid(),
+        }))
+    }
+
     /// Reads the last component of a link's target, e.g. the driver of `…/driver`; `None` where there is no link.
     ///
     /// # Errors
     /// `sysfs-io`.
     pub fn read_link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
-        let path = self.path(path);
-        let target =
-            if_any(fs::read_link(&path).map_err(|error| failed("readlink", &path, &error)))?;
-        Ok(target
+        Ok(self
+            .read_link(path)?
             .as_deref()
             .and_then(Path::file_name)
             .map(|name| name.to_string_lossy().into_owned()))

@@ -10,13 +10,14 @@ pub mod bdf;
 pub mod error;
 pub mod sysfs;
 pub mod topology;
+// Which driver has a function, and changing that.
+pub mod bind;
 // Verdicts on what the topology says. Pure.
 pub mod isolation;
 // Fixtures for tests, of this package and of those above it; ordinary code never names it.
 pub mod fake;
 pub mod ledger;
 // The kernel's ABI: ioctls, their structures, and the one mmap. All of the crate's unsafe code.
-pub mod bind;
 pub mod device;
 mod iommufd;
 pub mod space;

@@ -4,13 +4,28 @@
 //! finds. A finding carries the evidence it was made from. What could not be read never passes.
 #![forbid(unsafe_code)]
 
+mod bars;
+mod boot;
+mod driver;
+mod express;
+mod function;
+mod group;
+mod host;
 mod id;
+#[cfg(test)]
+mod isolation_test;
+mod kernel;
+mod memory;
+mod path;
+mod registers;
+mod row;
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 pub use id::CheckId;
+pub use row::NOT_READ;
 
 use crate::{bdf::Bdf, error::Blame, topology::Topology};
 
@@ -38,6 +53,16 @@ pub enum Subject {
     Function(Bdf),
 }
 
+/// What a check looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// The host as a whole, once.
+    Host,
+    /// Each function that is to be assigned.
+    Function,
+}
+
 /// One answer of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -45,7 +70,7 @@ pub struct Finding {
     pub check: CheckId,
     /// About what.
     pub subject: Subject,
-    /// What was found, in a few words: `identity`, `8 members`, `not read`.
+    /// What was found, in a few words: `identity`, `8 members`, [`NOT_READ`].
     pub value: String,
     /// What that means.
     pub verdict: Verdict,
@@ -83,16 +108,32 @@ pub struct Check {
     pub blame: Blame,
 }
 
-/// Judges the host as a whole.
-#[must_use]
-pub fn judge_host(_topology: &Topology) -> Vec<Finding> {
-    Vec::new()
-}
-
-/// Judges one function as if it were to be assigned together with `together` (itself among them) to one guest.
+/// Judges the host as a whole: one finding for each check of [`Scope::Host`], in the order of the ids.
 ///
 /// Passing findings are included: they are the evidence that a check was made.
 #[must_use]
-pub fn judge_function(_topology: &Topology, _bdf: Bdf, _together: &[Bdf]) -> Vec<Finding> {
-    Vec::new()
+pub fn judge_host(topology: &Topology) -> Vec<Finding> {
+    row::judge_host(topology)
+}
+
+/// Judges one function as if it were to be assigned together with `together` (itself among them) to one guest: one
+/// finding for each check of [`Scope::Function`], in the order of the ids; none for a function that the host does not
+/// have.
+#[must_use]
+pub fn judge_function(topology: &Topology, bdf: Bdf, together: &[Bdf]) -> Vec<Finding> {
+    let Some(function) = topology.functions.get(&bdf) else {
+        return Vec::new();
+    };
+    row::judge_function(&row::Case {
+        topology,
+        function,
+        together,
+    })
+}
+
+/// The worst verdict; nothing found is no pass, but [`Verdict::Refuse`].
+#[must_use]
+pub fn worst(findings: &[Finding]) -> Verdict {
+    let verdicts = findings.iter().map(|finding| finding.verdict);
+    verdicts.max().unwrap_or(Verdict::Refuse)
 }

@@ -1,12 +1,13 @@
 //! PCI functions, from `/sys/bus/pci/devices`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
-    Function, GroupId, HostBar, Interrupts, function_path, parse_config, parse_interrupts,
+    ConfigFacts, Extended, Function, GroupId, Interrupts,
+    file::{self, malformed},
+    function_path, parse_config, parse_interrupts, resource, state,
 };
 use crate::{
-    addr::ByteLen,
     bdf::Bdf,
     error::{IommuError, Result},
     sysfs::SysRoot,
@@ -37,18 +38,21 @@ fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
         .list(folder.join("vfio-dev"))?
         .into_iter()
         .find(|name| root.exists(format!("dev/vfio/devices/{name}")));
+    let driver = root.read_link_name(folder.join("driver"))?;
+    let resources = resource::read(root, bdf)?;
+    let (interrupts, config) = read_config(root, bdf);
     Ok(Function {
         bdf,
         path: root.path(&folder),
         vendor: read_id(root, bdf, "vendor")?,
         device: read_id(root, bdf, "device")?,
         class: read_hex(root, bdf, "class")?,
-        driver: root.read_link_name(folder.join("driver"))?,
-        driver_override: read_driver_override(root, bdf)?,
+        driver_override: read_free_override(root, bdf, driver.as_deref())?,
+        driver,
         physfn: read_physfn(root, bdf)?,
         group: read_group(root, bdf)?,
         numa_node: read_numa_node(root, bdf)?,
-        bars: read_bars(root, bdf)?,
+        bars: resources.bars,
         reset_methods: root
             .read_text_if_any(folder.join("reset_method"))?
             .unwrap_or_default()
@@ -56,16 +60,16 @@ fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
             .map(str::to_owned)
             .collect(),
         vfio_cdev: cdev,
-        interrupts: read_interrupts(root, bdf),
-        parent: None,
-        config: parse_config(&[]),
-        sriov: None,
-        rom: None,
-        driver_version: None,
-        interfaces: Vec::new(),
-        controllers: Vec::new(),
-        errors: None,
-        link: None,
+        interrupts,
+        parent: read_parent(root, bdf)?,
+        config,
+        sriov: state::read_sriov(root, bdf)?,
+        rom: resources.rom,
+        driver_version: file::text(root, folder.join("driver/module/version"))?,
+        interfaces: file::list(root, folder.join("net"))?,
+        controllers: file::list(root, folder.join("nvme"))?,
+        errors: state::read_errors(root, bdf)?,
+        link: state::read_link(root, bdf)?,
     })
 }
 
@@ -126,65 +130,56 @@ fn read_id(root: &SysRoot, bdf: Bdf, name: &str) -> Result<u16> {
         .map_err(|_big| malformed(root, &path, &format!("{value:#x}"), "a number of 16 bits"))
 }
 
-/// Reads `resource`: one line `start end flags` for each BAR, the ROM, and windows of bridges.
-fn read_bars(root: &SysRoot, bdf: Bdf) -> Result<[Option<HostBar>; 6]> {
-    let path = function_path(bdf).join("resource");
-    let text = root.read_text_if_any(&path)?.unwrap_or_default();
-    let mut bars = [None; 6];
-    for (bar, line) in bars.iter_mut().zip(text.lines()) {
-        *bar = parse_bar(line)
-            .ok_or_else(|| malformed(root, &path, line, "a line `start end flags`"))?;
-    }
-    Ok(bars)
-}
-
-/// The outer `None` is a malformed line, the inner one a BAR that does not exist.
-#[expect(
-    clippy::option_option,
-    reason = "malformed and absent are different things"
-)]
-fn parse_bar(line: &str) -> Option<Option<HostBar>> {
-    let mut words = line.split_whitespace();
-    let mut next = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-    let (start, end, flags) = (next()?, next()?, next()?);
-    if flags & (RESOURCE_IO | RESOURCE_MEM) == 0 {
-        return Some(None);
-    }
-    let len = end.checked_sub(start)?.checked_add(1)?;
-    Some(Some(HostBar {
-        start,
-        len: ByteLen::new(len),
-        is_memory: flags & RESOURCE_MEM != 0,
-        is_64bit: flags & RESOURCE_MEM_64 != 0,
-        is_prefetchable: flags & RESOURCE_PREFETCH != 0,
-    }))
-}
-
-// Source: include/linux/ioport.h, IORESOURCE_* (v6.12); `resource` prints them raw.
-const RESOURCE_IO: u64 = 0x100;
-const RESOURCE_MEM: u64 = 0x200;
-const RESOURCE_PREFETCH: u64 = 0x2000;
-const RESOURCE_MEM_64: u64 = 0x10_0000;
-
-/// Without root the file ends after 64 bytes; a file that cannot be read is a fact about the reader.
-fn read_interrupts(root: &SysRoot, bdf: Bdf) -> Interrupts {
-    match root.read_bytes(function_path(bdf).join("config"), 256) {
-        Ok(config) => parse_interrupts(&config),
-        Err(_) => Interrupts::Unknown {
-            reason: "configuration space cannot be read",
-        },
+/// Reads the bridge right above from where the function is in the tree of devices.
+///
+/// The link's target is `../../../devices/pci0000:00/0000:00:1c.0/0000:01:00.0`. What is above a function of a root bus
+/// is named `pci` and its bus; anything else would be a bridge that nobody looks at, so it is no answer.
+fn read_parent(root: &SysRoot, bdf: Bdf) -> Result<Option<Bdf>> {
+    let path = function_path(bdf);
+    let target = root.read_link(&path)?.unwrap_or_default();
+    let above = target
+        .parent()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
+    match above.parse() {
+        Ok(parent) => Ok(Some(parent)),
+        Err(_) if above.starts_with("pci") => Ok(None),
+        Err(_) => Err(malformed(
+            root,
+            &path,
+            &target.to_string_lossy(),
+            "a link to a function below a bridge or a root bus",
+        )),
     }
 }
 
-fn malformed(
-    root: &SysRoot,
-    path: &std::path::Path,
-    text: &str,
-    wanted: &'static str,
-) -> IommuError {
-    IommuError::Malformed {
-        path: root.path(path),
-        text: text.to_owned(),
-        wanted,
+/// Reads `driver_override`, unless a driver of the host has the function: what is written there then changes nothing
+/// for us, and reading it waits for whoever changes the device, such as for a PF that is making its VFs.
+fn read_free_override(root: &SysRoot, bdf: Bdf, driver: Option<&str>) -> Result<Option<String>> {
+    match driver {
+        Some(driver) if !driver.contains("vfio") && driver != "pci-stub" => Ok(None),
+        _ => read_driver_override(root, bdf),
     }
 }
+
+/// Reads configuration space once. Without root the file ends after 64 bytes; a file that cannot be read is a fact about
+/// the reader.
+fn read_config(root: &SysRoot, bdf: Bdf) -> (Interrupts, ConfigFacts) {
+    match root.read_bytes(function_path(bdf).join("config"), CONFIG_LEN) {
+        Ok(config) => (parse_interrupts(&config), parse_config(&config)),
+        Err(_) => {
+            let reason = "configuration space cannot be read";
+            let mut facts = parse_config(&[]);
+            facts.extended = Extended::Unknown { reason };
+            (Interrupts::Unknown { reason }, facts)
+        }
+    }
+}
+
+/// A whole configuration space.
+const CONFIG_LEN: u64 = 0x1000;
+
+#[cfg(test)]
+#[path = "function_test.rs"]
+mod tests;

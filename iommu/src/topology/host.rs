@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Serialize;
 
-use crate::{
-    error::{IommuError, Result},
-    sysfs::SysRoot,
+use super::{
+    file::{self, malformed},
+    firmware, kernel, remapping,
 };
+use crate::{error::Result, sysfs::SysRoot};
 
 /// What the kernel and the firmware say of the host. A file that is not there leaves its fact out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -110,6 +111,26 @@ pub enum IommuKind {
     Other,
 }
 
+/// The files of [`HostState::settings`], each of which is its name there.
+pub const SETTINGS: &[&str] = &[
+    "proc/sys/kernel/tainted",
+    "proc/sys/kernel/kptr_restrict",
+    "proc/sys/kernel/dmesg_restrict",
+    "proc/sys/kernel/perf_event_paranoid",
+    "proc/sys/kernel/unprivileged_bpf_disabled",
+    "proc/sys/kernel/kexec_load_disabled",
+    "proc/sys/kernel/yama/ptrace_scope",
+    "proc/sys/kernel/io_uring_disabled",
+    "proc/sys/kernel/core_pattern",
+    "proc/sys/kernel/randomize_va_space",
+    "proc/sys/vm/unprivileged_userfaultfd",
+    "proc/sys/fs/suid_dumpable",
+    "sys/kernel/security/lockdown",
+    "sys/kernel/mm/ksm/run",
+    "proc/swaps",
+    "sys/devices/system/cpu/smt/control",
+];
+
 /// The parameters with which the kernel gives devices away although their interrupts are not remapped.
 const UNSAFE_INTERRUPTS: [&str; 2] = [
     "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
@@ -119,23 +140,134 @@ const UNSAFE_INTERRUPTS: [&str; 2] = [
 /// The parameter with which VFIO works without an IOMMU.
 const UNSAFE_NOIOMMU: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
 
+const VULNERABILITIES: &str = "sys/devices/system/cpu/vulnerabilities";
+
 pub(super) fn read(root: &SysRoot) -> Result<HostState> {
+    let kernel = file::text(root, "proc/sys/kernel/osrelease")?;
     Ok(HostState {
         has_kvm: root.exists("dev/kvm"),
+        cmdline: file::text(root, "proc/cmdline")?
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        remapping: remapping::read(root)?,
         unsafe_interrupts: read_unsafe_interrupts(root)?,
         unsafe_noiommu: read_flag(root, UNSAFE_NOIOMMU)?,
-        ..HostState::default()
+        settings: read_settings(root)?,
+        vulnerabilities: read_vulnerabilities(root)?,
+        kernel_config: kernel::read_config(root, kernel.as_deref())?,
+        preboot_protection: firmware::read_preboot_protection(root)?,
+        vfio_nodes: read_vfio_nodes(root)?,
+        locked_memory_limit: read_locked_memory_limit(root)?,
+        kernel,
     })
 }
 
 pub(super) fn read_iommus(root: &SysRoot) -> Result<Vec<IommuUnit>> {
     let names = root.list("sys/class/iommu")?.into_iter();
-    Ok(names
-        .map(|name| IommuUnit {
-            name,
-            kind: IommuKind::Other,
+    names
+        .map(|name| {
+            let kind = read_kind(root, &name)?;
+            Ok(IommuUnit { name, kind })
         })
-        .collect())
+        .collect()
+}
+
+/// The folder with the maker's name tells whose an IOMMU is.
+///
+/// *Source:* Documentation/ABI/testing/sysfs-class-iommu-intel-iommu, sysfs-class-iommu-amd-iommu (v6.12).
+fn read_kind(root: &SysRoot, name: &str) -> Result<IommuKind> {
+    let register = |path: &str| read_register(root, &format!("sys/class/iommu/{name}/{path}"));
+    if let (Some(cap), Some(ecap)) = (register("intel-iommu/cap")?, register("intel-iommu/ecap")?) {
+        return Ok(IommuKind::Intel { cap, ecap });
+    }
+    if let (Some(cap), Some(features)) =
+        (register("amd-iommu/cap")?, register("amd-iommu/features")?)
+    {
+        return Ok(IommuKind::Amd { cap, features });
+    }
+    Ok(IommuKind::Other)
+}
+
+/// Reads a register, in hexadecimal without a prefix.
+///
+/// `features` of AMD-Vi is two registers with a colon between since 5.12, and 6.7 exchanged them. The one that is meant
+/// has features in its high half, the other one has none there: it is the greater.
+fn read_register(root: &SysRoot, path: &str) -> Result<Option<u64>> {
+    let Some(text) = file::text(root, path)? else {
+        return Ok(None);
+    };
+    let words = text.split(':').map(|word| u64::from_str_radix(word, 16));
+    let registers = words.collect::<std::result::Result<Vec<u64>, _>>();
+    registers
+        .map(|registers| registers.into_iter().max())
+        .map_err(|_bad| malformed(root, path, &text, "a hexadecimal number of 64 bits"))
+}
+
+fn read_settings(root: &SysRoot) -> Result<BTreeMap<&'static str, Setting>> {
+    let mut settings = BTreeMap::new();
+    for name in SETTINGS {
+        if let Some(text) = file::text(root, name)? {
+            let path = root.path(name);
+            settings.insert(*name, Setting { path, text });
+        }
+    }
+    Ok(settings)
+}
+
+fn read_vulnerabilities(root: &SysRoot) -> Result<BTreeMap<String, String>> {
+    let mut vulnerabilities = BTreeMap::new();
+    for name in file::list(root, VULNERABILITIES)? {
+        if let Some(text) = file::text(root, format!("{VULNERABILITIES}/{name}"))? {
+            vulnerabilities.insert(name, text);
+        }
+    }
+    Ok(vulnerabilities)
+}
+
+/// Finds the nodes that give away devices or IOMMU contexts. `/dev/vfio/vfio` is none of them: without a group it is
+/// good for nothing, and open to everybody by design.
+fn read_vfio_nodes(root: &SysRoot) -> Result<Vec<VfioNode>> {
+    let groups = file::list(root, "dev/vfio")?
+        .into_iter()
+        .filter(|name| name.starts_with("noiommu-") || name.parse::<u32>().is_ok())
+        .map(|name| format!("dev/vfio/{name}"));
+    let devices = file::list(root, "dev/vfio/devices")?
+        .into_iter()
+        .filter(|name| name.starts_with("vfio") || name.starts_with("noiommu-"))
+        .map(|name| format!("dev/vfio/devices/{name}"));
+    let mut nodes = Vec::new();
+    for path in groups.chain(devices).chain(["dev/iommu".to_owned()]) {
+        if let Some(owner) = root.owner(&path)? {
+            nodes.push(VfioNode {
+                path: root.path(&path),
+                mode: owner.mode,
+                uid: owner.uid,
+                gid: owner.gid,
+            });
+        }
+    }
+    Ok(nodes)
+}
+
+/// Reads the soft limit of `Max locked memory`, in bytes.
+fn read_locked_memory_limit(root: &SysRoot) -> Result<Option<u64>> {
+    let path = "proc/self/limits";
+    let text = file::text(root, path)?.unwrap_or_default();
+    let Some(line) = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"))
+    else {
+        return Ok(None);
+    };
+    match line.split_whitespace().next() {
+        Some("unlimited") => Ok(None),
+        word => word
+            .and_then(|word| word.parse().ok())
+            .map(Some)
+            .ok_or_else(|| malformed(root, path, line, "a limit in bytes")),
+    }
 }
 
 fn read_unsafe_interrupts(root: &SysRoot) -> Result<Vec<(PathBuf, bool)>> {
@@ -154,10 +286,10 @@ fn read_flag(root: &SysRoot, path: &str) -> Result<Option<(PathBuf, bool)>> {
     match text.as_str() {
         "Y" | "1" => Ok(Some((root.path(path), true))),
         "N" | "0" => Ok(Some((root.path(path), false))),
-        _ => Err(IommuError::Malformed {
-            path: root.path(path),
-            text,
-            wanted: "Y or N",
-        }),
+        _ => Err(malformed(root, path, &text, "Y or N")),
     }
 }
+
+#[cfg(test)]
+#[path = "host_test.rs"]
+mod tests;

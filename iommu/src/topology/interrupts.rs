@@ -2,7 +2,10 @@
 
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use super::Interrupts;
+use super::{
+    Interrupts,
+    caps::{BEYOND, Header, Reason, conventional, field, u16_field, u32_field},
+};
 
 /// Reads the interrupts out of the first bytes of configuration space: 64 without privilege, 256 with it.
 ///
@@ -17,43 +20,20 @@ pub fn parse_interrupts(config: &[u8]) -> Interrupts {
     }
 }
 
-fn parse(config: &[u8]) -> Result<Interrupts, &'static str> {
-    const SHORT: &str = "configuration space ends within its header";
-    let status = u16_at(config, STATUS).ok_or(SHORT)?;
-    let header = byte_at(config, HEADER_TYPE).ok_or(SHORT)?;
-    let first = byte_at(config, FIRST_CAPABILITY).ok_or(SHORT)?;
-    if config.iter().all(|byte| *byte == 0xff) {
-        return Err("the device does not answer");
-    }
-    if header & 0x7f > 1 {
-        return Err("the header is neither a device's nor a bridge's");
-    }
-    if status & STATUS_HAS_CAPABILITIES == 0 {
-        return Ok(Interrupts::None);
-    }
+fn parse(config: &[u8]) -> Result<Interrupts, Reason> {
+    let space = conventional(config);
     let mut msi = Interrupts::None;
-    let mut at = usize::from(first & !3);
-    // 48 capabilities of four bytes fill the space behind the header; a longer list has a loop.
-    for _ in 0..48 {
-        if at == 0 {
-            return Ok(msi);
-        }
-        if at < 0x40 {
-            return Err("a capability lies within the header");
-        }
-        let id = byte_at(config, at).ok_or(BEYOND)?;
-        let next = field(config, at, 1).ok_or(BEYOND)?;
-        match id {
-            CAP_MSIX => return parse_msix(config, at),
-            CAP_MSI if msi == Interrupts::None => msi = parse_msi(config, at)?,
+    for capability in Header::parse(config)?.capabilities(config) {
+        match capability? {
+            (CAP_MSIX, at) => return parse_msix(space, at),
+            (CAP_MSI, at) if msi == Interrupts::None => msi = parse_msi(space, at)?,
             _ => {}
         }
-        at = usize::from(next & !3);
     }
-    Err("the capability list has a loop")
+    Ok(msi)
 }
 
-fn parse_msi(config: &[u8], at: usize) -> Result<Interrupts, &'static str> {
+fn parse_msi(config: &[u8], at: usize) -> Result<Interrupts, Reason> {
     let control = field(config, at, 2).ok_or(BEYOND)?;
     match control >> 1 & 7 {
         log @ 0..=5 => Ok(Interrupts::Msi { vectors: 1 << log }),
@@ -61,18 +41,10 @@ fn parse_msi(config: &[u8], at: usize) -> Result<Interrupts, &'static str> {
     }
 }
 
-fn parse_msix(config: &[u8], at: usize) -> Result<Interrupts, &'static str> {
-    let control = at
-        .checked_add(2)
-        .and_then(|at| u16_at(config, at))
-        .ok_or(BEYOND)?;
-    let dword = |offset| {
-        let at = at.checked_add(offset)?;
-        let high = u16_at(config, at.checked_add(2)?)?;
-        Some(u32::from(u16_at(config, at)?) | u32::from(high) << 16)
-    };
-    let table = dword(4).ok_or(BEYOND)?;
-    let pba = dword(8).ok_or(BEYOND)?;
+fn parse_msix(config: &[u8], at: usize) -> Result<Interrupts, Reason> {
+    let control = u16_field(config, at, 2).ok_or(BEYOND)?;
+    let table = u32_field(config, at, 4).ok_or(BEYOND)?;
+    let pba = u32_field(config, at, 8).ok_or(BEYOND)?;
     let bar = |dword: u32| match dword & 7 {
         bar @ 0..=5 => u8::try_from(bar).map_err(|_never| BAD_BAR),
         _ => Err(BAD_BAR),
@@ -86,32 +58,10 @@ fn parse_msix(config: &[u8], at: usize) -> Result<Interrupts, &'static str> {
     })
 }
 
-const STATUS: usize = 0x06;
-const STATUS_HAS_CAPABILITIES: u16 = 1 << 4;
-const HEADER_TYPE: usize = 0x0e;
-const FIRST_CAPABILITY: usize = 0x34;
 const CAP_MSI: u8 = 0x05;
 const CAP_MSIX: u8 = 0x11;
 
-const BEYOND: &str =
-    "a capability lies beyond what can be read (only root may read more than 64 bytes)";
 const BAD_BAR: &str = "the MSI-X table or its pending bits are in a BAR that does not exist";
-
-fn byte_at(config: &[u8], at: usize) -> Option<u8> {
-    config.get(at).copied()
-}
-
-fn field(config: &[u8], at: usize, offset: usize) -> Option<u8> {
-    byte_at(config, at.checked_add(offset)?)
-}
-
-fn u16_at(config: &[u8], at: usize) -> Option<u16> {
-    config
-        .get(at..)?
-        .first_chunk()
-        .copied()
-        .map(u16::from_le_bytes)
-}
 
 #[cfg(test)]
 #[expect(

@@ -11,16 +11,23 @@ use crate::{
     sysfs::SysRoot,
 };
 
+mod caps;
 mod config;
+mod file;
+mod firmware;
 mod function;
 mod group;
 mod host;
 mod interrupts;
+mod kernel;
+mod remapping;
+mod resource;
+mod state;
 
 pub use config::{
     Acs, Bridge, ConfigFacts, Express, Extended, ExtendedCaps, PortType, parse_config,
 };
-pub use host::{HostState, IommuKind, IommuUnit, Remapping, Setting, VfioNode};
+pub use host::{HostState, IommuKind, IommuUnit, Remapping, SETTINGS, Setting, VfioNode};
 pub use interrupts::parse_interrupts;
 
 impl Topology {
@@ -199,7 +206,7 @@ pub struct Function {
     pub controllers: Vec<String>,
     /// Errors that the kernel has counted; `None` where it does not count for this function.
     pub errors: Option<ErrorCounts>,
-    /// The link in the kernel's words, such as `8.0 GT/s PCIe` and `x8`.
+    /// The link in the kernel's words, such as `8.0 GT/s PCIe` and `8`.
     pub link: Option<Link>,
 }
 

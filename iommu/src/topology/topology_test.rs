@@ -81,7 +81,7 @@ fn groups_have_members_type_and_reserved_regions() {
     let (id, group) = topology.group_of(bdf(VF)).unwrap();
     assert_eq!(id, GroupId(13));
     assert_eq!(group.members, [bdf(VF), bdf("0000:01:11.0")]);
-    assert_eq!(group.domain_type, "DMA-FQ");
+    assert_eq!(group.domain_type, "DMA");
     assert_eq!(topology.groups[&GroupId(12)].domain_type, "identity");
     let regions: Vec<String> = group
         .reserved

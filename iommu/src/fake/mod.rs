@@ -6,7 +6,7 @@
 //! use iommu::fake::FakeHost;
 //! let root = FakeHost::new(folder.path())
 //!     .bridge("0000:00:02.0", 1)
-//!     .pf("0000:01:00.0", 12).driver("igb")
+//!     .pf("0000:01:00.0", 12).under("0000:00:02.0").driver("igb")
 //!     .vf("0000:01:10.0", "0000:01:00.0", 13).msix(3)
 //!     .write()?;
 //! let topology = iommu::topology::Topology::read(&root);
@@ -14,17 +14,20 @@
 //! # Ok(())
 //! # }
 //! ```
+//! A host is healthy unless changed: whoever looks for what is wrong with it finds nothing. Its `/sys` has the kernel's
+//! shape, so that links lead where they do there.
+//!
 //! Methods after [`FakeHost::pf`], [`FakeHost::vf`], [`FakeHost::bridge`] and [`FakeHost::device`] change the function
 //! named last; methods with a group change that group. Nothing is written before [`FakeHost::write`].
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::sysfs::SysRoot;
+mod config;
+mod host;
+mod write;
+
+use config::FakeConfig;
+use host::FakeIommu;
 
 /// A host in the making.
 #[derive(Clone, Debug)]
@@ -33,8 +36,12 @@ pub struct FakeHost {
     functions: Vec<FakeFunction>,
     groups: BTreeMap<u32, FakeGroup>,
     has_iommufd: bool,
-    has_iommu: bool,
+    iommu: Option<FakeIommu>,
+    /// Whether interrupts are remapped, where a test says so; else they are where there is an IOMMU.
+    remapping: Option<bool>,
+    kernel: String,
     files: BTreeMap<PathBuf, String>,
+    modes: BTreeMap<PathBuf, u32>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -45,7 +52,11 @@ struct FakeFunction {
     driver: Option<String>,
     vfio_dev: Option<String>,
     has_cdev: bool,
-    config: Vec<u8>,
+    config: FakeConfig,
+    under: Option<String>,
+    driver_version: Option<String>,
+    /// Folders below the function's, such as `net/eth0`.
+    children: Vec<String>,
     attributes: BTreeMap<&'static str, String>,
 }
 
@@ -59,7 +70,7 @@ struct FakeGroup {
 impl Default for FakeGroup {
     fn default() -> Self {
         Self {
-            domain_type: "DMA-FQ".to_owned(),
+            domain_type: "DMA".to_owned(),
             // Every x86 host reserves the interrupt window.
             reserved: vec!["0x00000000fee00000 0x00000000feefffff msi".to_owned()],
             others: Vec::new(),
@@ -68,28 +79,19 @@ impl Default for FakeGroup {
 }
 
 impl FakeHost {
-    /// A host with an IOMMU, type1, safe module parameters, and no function, to be written to `folder`.
+    /// A healthy host with VT-d, type1, and no function, to be written to `folder`.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        let files = [
-            (
-                "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
-                "N",
-            ),
-            ("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "N"),
-            ("sys/bus/pci/drivers_probe", ""),
-            ("dev/vfio/vfio", ""),
-        ];
         Self {
             folder: folder.into(),
             functions: Vec::new(),
             groups: BTreeMap::new(),
             has_iommufd: false,
-            has_iommu: true,
-            files: files
-                .iter()
-                .map(|(path, text)| (PathBuf::from(path), (*text).to_owned()))
-                .collect(),
+            iommu: Some(FakeIommu::default()),
+            remapping: None,
+            kernel: "6.12.0".to_owned(),
+            files: host::healthy_files(),
+            modes: BTreeMap::new(),
         }
     }
 
@@ -111,9 +113,14 @@ impl FakeHost {
             .attribute("sriov_numvfs", "0")
             .attribute("sriov_drivers_autoprobe", "1")
             .reset_methods("flr bus")
+            .command(0x0406)
+            .aer_capability()
+            .errors(0, 0, 0)
+            .link("8.0 GT/s PCIe", "8")
     }
 
-    /// Adds a virtual function of `pf`, an 82576 VF unless changed, with no driver, three vectors of MSI-X and FLR.
+    /// Adds a virtual function of `pf`, an 82576 VF unless changed, with no driver, three vectors of MSI-X and FLR; below
+    /// the same bridge as its PF.
     #[must_use]
     pub fn vf(mut self, bdf: &str, pf: &str, group: u32) -> Self {
         let count = self
@@ -139,42 +146,53 @@ impl FakeHost {
             .reset_methods("flr");
         if let Some(vf) = host.functions.last_mut() {
             vf.physfn = Some(pf.to_owned());
+            // In its own space it has neither (PCIe r6.0 §9.3.4.1).
+            vf.config.ids(0xffff, 0xffff, 0x02_0000);
         }
         host
     }
 
-    /// Adds a bridge with the driver `pcieport`.
+    /// Adds a root port with the driver `pcieport` and all that ACS can do switched on, but for direct translated requests.
     #[must_use]
     pub fn bridge(self, bdf: &str, group: u32) -> Self {
-        let mut host = self
-            .device(bdf, group)
+        self.device(bdf, group)
             .ids(0x8086, 0x3420, 0x06_0400)
-            .driver("pcieport");
-        if let Some(bridge) = host.functions.last_mut() {
-            set(&mut bridge.config, 0x0e, &[1]);
-        }
-        host
+            .driver("pcieport")
+            .express(4)
+            .command(0x0407)
+            .acs(0x5f, 0x1d)
+            .aer_capability()
+            .errors(0, 0, 0)
+            .link("8.0 GT/s PCIe", "8")
     }
 
-    /// Adds a function that is nothing in particular.
+    /// Adds a `PCIe` endpoint that is nothing in particular.
     #[must_use]
     pub fn device(mut self, bdf: &str, group: u32) -> Self {
         self.groups.entry(group).or_default();
         self.functions.push(FakeFunction {
             bdf: bdf.to_owned(),
             group: Some(group),
-            config: vec![0; 256],
+            config: FakeConfig::whole(),
             ..FakeFunction::default()
         });
         self.ids(0x1234, 0x11e8, 0x00_ff00)
+            .express(0)
             .attribute("numa_node", "-1")
             .attribute("driver_override", "(null)")
+    }
+
+    /// Puts it below a bridge, which must be added too; without, it is on a root bus.
+    #[must_use]
+    pub fn under(self, bridge: &str) -> Self {
+        self.last(|function| function.under = Some(bridge.to_owned()))
     }
 
     /// Changes vendor, device and class.
     #[must_use]
     pub fn ids(self, vendor: u16, device: u16, class: u32) -> Self {
-        self.attribute("vendor", &format!("{vendor:#06x}"))
+        self.last(|function| function.config.ids(vendor, device, class))
+            .attribute("vendor", &format!("{vendor:#06x}"))
             .attribute("device", &format!("{device:#06x}"))
             .attribute("class", &format!("{class:#08x}"))
     }
@@ -226,13 +244,23 @@ impl FakeHost {
     /// Places a 64-bit memory BAR; `len` zero removes it.
     #[must_use]
     pub fn bar(self, index: usize, start: u64, len: u64) -> Self {
+        self.resource(index, start, len, 0x14_0204)
+    }
+
+    /// Places the expansion ROM; `len` zero removes it.
+    #[must_use]
+    pub fn rom(self, start: u64, len: u64) -> Self {
+        self.resource(6, start, len, 0x4_6200)
+    }
+
+    fn resource(self, index: usize, start: u64, len: u64, flags: u64) -> Self {
         self.last(|function| {
             let old = function.attributes.entry("resource").or_default();
             let mut lines: Vec<String> = old.lines().map(str::to_owned).collect();
             lines.resize(lines.len().max(index + 1).max(13), line(0, 0, 0));
             if let Some(place) = lines.get_mut(index) {
                 *place = match len.checked_sub(1).and_then(|last| start.checked_add(last)) {
-                    Some(end) => line(start, end, 0x14_0204),
+                    Some(end) => line(start, end, flags),
                     None => line(0, 0, 0),
                 };
             }
@@ -243,32 +271,134 @@ impl FakeHost {
     /// Gives it MSI-X with `vectors` entries: the table in BAR 3 at 0, the pending bits in BAR 3 at 0x2000.
     #[must_use]
     pub fn msix(self, vectors: u16) -> Self {
-        self.last(|function| {
-            let [low, high] = vectors.saturating_sub(1).to_le_bytes();
-            set(&mut function.config, 0x06, &[0x10, 0]);
-            set(&mut function.config, 0x34, &[0x70]);
-            set(
-                &mut function.config,
-                0x70,
-                &[0x11, 0, low, high, 3, 0, 0, 0, 3, 0x20, 0, 0],
-            );
-        })
+        self.last(|function| function.config.msix(vectors))
     }
 
-    /// Gives it MSI with `2^log` vectors.
+    /// Gives it MSI with `2^log` vectors, and takes MSI-X away.
     #[must_use]
     pub fn msi(self, log: u8) -> Self {
+        self.last(|function| function.config.msi(log))
+    }
+
+    /// Replaces configuration space, e.g. by 64 bytes, as without privilege, or by 256, as of a conventional device.
+    #[must_use]
+    pub fn config(self, bytes: &[u8]) -> Self {
+        self.last(|function| function.config = FakeConfig::raw(bytes))
+    }
+
+    /// Sets the command register.
+    #[must_use]
+    pub fn command(self, command: u16) -> Self {
+        self.last(|function| function.config.command(command))
+    }
+
+    /// Makes it a `PCIe` function of this device or port type: 0 an endpoint, 4 a root port, 5 and 6 a switch's ports.
+    /// Endpoints can be reset alone; ports get a bridge's header.
+    #[must_use]
+    pub fn express(self, port: u8) -> Self {
+        self.last(|function| function.config.express(port))
+    }
+
+    /// Takes the bit away that says it can be reset alone.
+    #[must_use]
+    pub fn no_flr_bit(self) -> Self {
+        self.last(|function| function.config.flr(false))
+    }
+
+    /// Switches phantom functions on.
+    #[must_use]
+    pub fn phantom_functions_on(self) -> Self {
+        self.last(|function| function.config.phantom_functions_on())
+    }
+
+    /// Gives it Access Control Services with these registers.
+    #[must_use]
+    pub fn acs(self, capability: u16, control: u16) -> Self {
+        let [a, b] = capability.to_le_bytes();
+        let [c, d] = control.to_le_bytes();
+        self.last(|function| function.config.extended(0x000d, &[a, b, c, d]))
+    }
+
+    /// Takes Access Control Services away.
+    #[must_use]
+    pub fn no_acs(self) -> Self {
+        self.last(|function| function.config.no_extended(0x000d))
+    }
+
+    /// Gives it Address Translation Services, switched on or off.
+    #[must_use]
+    pub fn ats(self, on: bool) -> Self {
+        let enable = u8::from(on) << 7;
+        self.last(|function| function.config.extended(0x000f, &[0, 0, 0, enable]))
+    }
+
+    /// Gives it the Page Request Interface, switched on or off.
+    #[must_use]
+    pub fn pri(self, on: bool) -> Self {
         self.last(|function| {
-            set(&mut function.config, 0x06, &[0x10, 0]);
-            set(&mut function.config, 0x34, &[0x50]);
-            set(&mut function.config, 0x50, &[0x05, 0, log << 1, 0]);
+            function
+                .config
+                .extended(0x0013, &[u8::from(on), 0, 0, 1, 32, 0, 0, 0]);
         })
     }
 
-    /// Replaces configuration space, e.g. by 64 bytes, as without privilege.
+    /// Gives it process address spaces, switched on or off.
     #[must_use]
-    pub fn config(self, bytes: &[u8]) -> Self {
-        self.last(|function| function.config = bytes.to_vec())
+    pub fn pasid(self, on: bool) -> Self {
+        self.last(|function| {
+            function
+                .config
+                .extended(0x001b, &[0, 0x14, u8::from(on), 0]);
+        })
+    }
+
+    /// Gives it Advanced Error Reporting.
+    #[must_use]
+    pub fn aer_capability(self) -> Self {
+        self.last(|function| function.config.extended(0x0001, &[0; 16]))
+    }
+
+    /// Sets what the kernel has counted of its errors.
+    #[must_use]
+    pub fn errors(self, correctable: u64, nonfatal: u64, fatal: u64) -> Self {
+        let text = |first: &str, key: &str, total: u64| format!("{first} {total}\n{key} {total}");
+        self.attribute(
+            "aer_dev_correctable",
+            &text("RxErr", "TOTAL_ERR_COR", correctable),
+        )
+        .attribute(
+            "aer_dev_nonfatal",
+            &text("Undefined", "TOTAL_ERR_NONFATAL", nonfatal),
+        )
+        .attribute(
+            "aer_dev_fatal",
+            &text("Undefined", "TOTAL_ERR_FATAL", fatal),
+        )
+    }
+
+    /// Sets the version that its driver's module states.
+    #[must_use]
+    pub fn driver_version(self, version: &str) -> Self {
+        self.last(|function| function.driver_version = Some(version.to_owned()))
+    }
+
+    /// Adds a network interface of the host that it carries.
+    #[must_use]
+    pub fn interface(self, name: &str) -> Self {
+        self.last(|function| function.children.push(format!("net/{name}")))
+    }
+
+    /// Adds an `NVMe` controller of the host that it carries.
+    #[must_use]
+    pub fn controller(self, name: &str) -> Self {
+        self.last(|function| function.children.push(format!("nvme/{name}")))
+    }
+
+    /// Sets speed and width of its link, in the kernel's words: `8.0 GT/s PCIe`, `8`.
+    #[must_use]
+    pub fn link(self, speed: &str, width: &str) -> Self {
+        self.attribute("current_link_speed", speed)
+            .attribute("current_link_width", width)
     }
 
     /// Sets any attribute of the function named last.
@@ -305,155 +435,11 @@ impl FakeHost {
         self
     }
 
-    /// Gives it `/dev/iommu`, and iommufd's module parameter.
-    #[must_use]
-    pub fn iommufd(mut self) -> Self {
-        self.has_iommufd = true;
-        self.file("sys/module/iommufd/parameters/allow_unsafe_interrupts", "N")
-    }
-
-    /// Takes the IOMMU away: no groups, nothing in `/sys/class/iommu`.
-    #[must_use]
-    pub fn no_iommu(mut self) -> Self {
-        self.has_iommu = false;
-        self
-    }
-
-    /// Sets any file, e.g. a module parameter.
-    #[must_use]
-    pub fn file(mut self, path: &str, text: &str) -> Self {
-        self.files.insert(PathBuf::from(path), text.to_owned());
-        self
-    }
-
-    /// Writes it all, and returns the root to read it from.
-    ///
-    /// # Errors
-    /// A VF's PF has not been added, or whatever the file system says.
-    pub fn write(&self) -> io::Result<SysRoot> {
-        for (path, text) in &self.files {
-            put(&self.folder.join(path), text)?;
-        }
-        fs::create_dir_all(self.folder.join("sys/bus/pci/devices"))?;
-        if self.has_iommufd {
-            put(&self.folder.join("dev/iommu"), "")?;
-        }
-        if self.has_iommu {
-            fs::create_dir_all(self.folder.join("sys/class/iommu/dmar0"))?;
-            for (id, group) in &self.groups {
-                self.write_group(*id, group)?;
-            }
-        }
-        for function in &self.functions {
-            self.write_function(function)?;
-        }
-        Ok(SysRoot::new(&self.folder))
-    }
-
-    fn write_group(&self, id: u32, group: &FakeGroup) -> io::Result<()> {
-        let folder = self.folder.join(format!("sys/kernel/iommu_groups/{id}"));
-        put(&folder.join("type"), &group.domain_type)?;
-        put(&folder.join("reserved_regions"), &group.reserved.join("\n"))?;
-        for name in &group.others {
-            fs::create_dir_all(folder.join("devices").join(name))?;
-        }
-        Ok(())
-    }
-
-    /// Links are made into the PF's folder, so a forgotten PF would appear as an empty function.
-    fn check_pf(&self, pf: &str) -> io::Result<()> {
-        if self.functions.iter().any(|function| function.bdf == pf) {
-            return Ok(());
-        }
-        Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("the PF {pf} has not been added"),
-        ))
-    }
-
-    fn write_function(&self, function: &FakeFunction) -> io::Result<()> {
-        let folder = self.folder.join("sys/bus/pci/devices").join(&function.bdf);
-        fs::create_dir_all(&folder)?;
-        for (name, text) in &function.attributes {
-            put(&folder.join(name), text)?;
-        }
-        fs::write(folder.join("config"), &function.config)?;
-        if let Some(driver) = &function.driver {
-            let place = self.folder.join("sys/bus/pci/drivers").join(driver);
-            put(&place.join("unbind"), "")?;
-            link(&format!("../../drivers/{driver}"), &folder.join("driver"))?;
-        }
-        if let Some(pf) = &function.physfn {
-            self.check_pf(pf)?;
-            link(&format!("../{pf}"), &folder.join("physfn"))?;
-            self.link_virtfn(pf, &function.bdf)?;
-        }
-        if let Some(id) = function.group.filter(|_| self.has_iommu) {
-            let group = format!("../../../../kernel/iommu_groups/{id}");
-            link(&group, &folder.join("iommu_group"))?;
-            let devices = self
-                .folder
-                .join(format!("sys/kernel/iommu_groups/{id}/devices"));
-            fs::create_dir_all(&devices)?;
-            let device = format!("../../../../bus/pci/devices/{}", function.bdf);
-            link(&device, &devices.join(&function.bdf))?;
-            if function.vfio_dev.is_some() {
-                put(&self.folder.join(format!("dev/vfio/{id}")), "")?;
-            }
-        }
-        if let Some(name) = &function.vfio_dev {
-            fs::create_dir_all(folder.join("vfio-dev").join(name))?;
-            if function.has_cdev {
-                put(&self.folder.join("dev/vfio/devices").join(name), "")?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Links a VF into its PF's folder, under the next number.
-    fn link_virtfn(&self, pf: &str, vf: &str) -> io::Result<()> {
-        let folder = self.folder.join("sys/bus/pci/devices").join(pf);
-        let vfs = self
-            .functions
-            .iter()
-            .filter(|function| function.physfn.as_deref() == Some(pf));
-        for (index, function) in vfs.enumerate() {
-            if function.bdf == vf {
-                link(&format!("../{vf}"), &folder.join(format!("virtfn{index}")))?;
-            }
-        }
-        Ok(())
-    }
-
     fn last(mut self, change: impl FnOnce(&mut FakeFunction)) -> Self {
         if let Some(function) = self.functions.last_mut() {
             change(function);
         }
         self
-    }
-}
-
-fn put(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(path, format!("{text}\n"))
-}
-
-/// Makes a symbolic link, in place of an earlier one.
-fn link(target: &str, path: &Path) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => symlink(target, path),
-    }
-}
-
-fn set(config: &mut [u8], at: usize, bytes: &[u8]) {
-    for (place, byte) in config.iter_mut().skip(at).zip(bytes) {
-        *place = *byte;
     }
 }
 

@@ -53,6 +53,7 @@ impl Scene {
             .file("sys/devices/system/cpu/online", "0-3\n")
             .file("dev/kvm", "")
             .pf(PF, 12)
+            .attribute("sriov_drivers_autoprobe", "0")
             .vf(VF, PF, 13);
         change(host).write().unwrap();
         self
@@ -193,7 +194,7 @@ fn run_touches_nothing_before_the_plan_stands() {
 
 #[test]
 fn an_opt_out_is_a_warning_on_standard_error() {
-    let guest = with_vf() + "accept = [\"no-reset\"]\n";
+    let guest = with_vf() + "accept = [\"device-no-reset\"]\n";
     let scene = Scene::new(&guest).host(|host| host.reset_methods(""));
     let ran = scene.run(&["--root", "root", "plan", "guest.toml"]);
     assert_eq!(ran.code, Some(0));
@@ -203,7 +204,7 @@ fn an_opt_out_is_a_warning_on_standard_error() {
         "{}",
         ran.stderr
     );
-    assert!(ran.stdout.contains("  accepted: no-reset\n"));
+    assert!(ran.stdout.contains("  accepted: device-no-reset\n"));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 
-use super::{Blame, Color, ErrorId, Exit, Location, Report, exit_of, render};
+use iommu::isolation::{CheckId, Verdict};
+
+use super::{Blame, Color, ErrorId, Exit, Id, Location, Report, exit_of, render};
 
 const DOCS: &str = include_str!("../../docs/errors.md");
 
-fn report(id: ErrorId) -> Report {
+fn report(id: impl Into<Id>) -> Report {
     Report::new(
         id,
         "cannot assign VF 0000:3b:02.1",
@@ -15,11 +17,15 @@ fn report(id: ErrorId) -> Report {
 
 #[test]
 fn every_error_is_documented_and_every_section_is_an_error() {
-    let ids: BTreeSet<&str> = ErrorId::all().map(ErrorId::name).collect();
+    let ids: BTreeSet<&str> = Id::all().map(Id::name).collect();
     let sections: BTreeSet<&str> = DOCS.lines().filter_map(|l| l.strip_prefix("## ")).collect();
     assert_eq!(ids, sections);
-    assert_eq!(ids.len(), ErrorId::COUNT, "no name is used twice");
-    for id in ErrorId::all() {
+    assert_eq!(
+        ids.len(),
+        ErrorId::COUNT + CheckId::COUNT,
+        "no name is used twice"
+    );
+    for id in Id::all() {
         let is_kebab = id
             .name()
             .bytes()
@@ -32,17 +38,39 @@ fn every_error_is_documented_and_every_section_is_an_error() {
             Blame::Guest => "guest",
             Blame::Us => "Narrows",
         };
-        let line = format!(
-            "## {id}\n\nFault: {who}. Exit status {}.\n",
-            id.exit() as u8
-        );
+        let ends = match id {
+            Id::Check(check) if check.check().worst == Verdict::Warn => "Only warns.".to_owned(),
+            Id::Check(check) if check.check().worst == Verdict::Fixable => {
+                "Narrows puts it right.".to_owned()
+            }
+            Id::Check(_) | Id::Tool(_) => format!("Exit status {}.", id.exit() as u8),
+        };
+        let line = format!("## {id}\n\nFault: {who}. {ends}\n");
         assert!(DOCS.contains(&line), "{line}");
     }
 }
 
 #[test]
+fn what_accepting_a_check_gives_up_is_documented_and_of_no_other() {
+    let sections = DOCS.split("\n## ").skip(1);
+    for section in sections {
+        let (name, text) = section.split_once('\n').unwrap();
+        let accepted = CheckId::from_name(name).and_then(|id| id.check().accepted);
+        // Lines are filled; a sentence may go over several.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        match accepted {
+            Some(accepted) => {
+                let sentence = format!("Accepting it: {accepted}.");
+                assert!(text.contains(&sentence), "{name}: {sentence}");
+            }
+            None => assert!(!text.contains("Accepting it:"), "{name}"),
+        }
+    }
+}
+
+#[test]
 fn a_report_says_what_why_and_what_to_do() {
-    let text = report(ErrorId::GroupShared)
+    let text = report(CheckId::GroupShared)
         .and("its driver is ixgbevf")
         .to_string();
     assert_eq!(
@@ -78,7 +106,7 @@ fn the_caret_stands_below_what_is_meant() {
 
 #[test]
 fn colour_only_marks_the_label() {
-    let text = render::text(&report(ErrorId::NoIommu), "error", Color::Always);
+    let text = render::text(&report(CheckId::NoIommu), "error", Color::Always);
     assert!(text.starts_with("\x1b[1;31merror[no-iommu]\x1b[0m: cannot"));
 }
 
@@ -99,7 +127,7 @@ fn json_carries_the_same() {
 
 #[test]
 fn only_refusals_alone_end_as_refused() {
-    let (refused, failed) = (report(ErrorId::NoIommu), report(ErrorId::DeviceAbsent));
+    let (refused, failed) = (report(CheckId::NoIommu), report(ErrorId::DeviceAbsent));
     assert_eq!(exit_of(&[]), Exit::Done);
     assert_eq!(exit_of(std::slice::from_ref(&refused)), Exit::Refused);
     assert_eq!(exit_of(&[refused.clone(), refused.clone()]), Exit::Refused);

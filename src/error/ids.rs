@@ -1,4 +1,5 @@
-//! The table of errors: one row per stable id, each with a section in `docs/errors.md`.
+//! The table of the tool's own errors: one row per stable id, each with a section in `docs/errors.md`. What checks of
+//! the host find has its table in [`iommu::isolation`].
 
 use std::fmt;
 
@@ -61,7 +62,6 @@ pub enum ErrorId {
     ImageSize,
     // the host and its capacity
     HostUnreadable,
-    KvmAbsent,
     InterfaceAbsent,
     TooManyVcpus,
     MemoryInsufficient,
@@ -73,24 +73,7 @@ pub enum ErrorId {
     DeviceListedTwice,
     TooManyDevices,
     TooManyVectors,
-    DeviceNotAVf,
-    DeviceHostDriver,
-    DriverOverrideSet,
-    DeviceNoGroup,
-    DeviceNoReset,
-    ConfigUnreadable,
-    IoBar,
-    BarBelowPage,
-    MsixOutsideBar,
-    // isolation
-    NoIommu,
-    NoiommuMode,
-    UnsafeInterrupts,
-    NoInterruptRemapping,
-    GroupShared,
-    PfIdentity,
-    ReservedDirect,
-    ReservedDirectRelaxable,
+    AcceptUnused,
     // while a guest is set up and runs
     NotPermitted,
     DeviceBindFailed,
@@ -153,7 +136,6 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::KernelFormat, "kernel-format", Operator, Failed),
         row(Id::ImageSize, "image-size", Operator, Failed),
         row(Id::HostUnreadable, "host-unreadable", Host, Failed),
-        row(Id::KvmAbsent, "kvm-absent", Host, Failed),
         row(Id::InterfaceAbsent, "interface-absent", Host, Failed),
         row(Id::TooManyVcpus, "too-many-vcpus", Operator, Failed),
         row(Id::MemoryInsufficient, "memory-insufficient", Host, Failed),
@@ -174,33 +156,7 @@ const ROWS: [Row; ErrorId::COUNT] = {
         ),
         row(Id::TooManyDevices, "too-many-devices", Operator, Failed),
         row(Id::TooManyVectors, "too-many-vectors", Operator, Failed),
-        row(Id::DeviceNotAVf, "device-not-a-vf", Operator, Refused),
-        row(Id::DeviceHostDriver, "device-host-driver", Host, Refused),
-        row(Id::DriverOverrideSet, "driver-override-set", Host, Refused),
-        row(Id::DeviceNoGroup, "device-no-group", Host, Refused),
-        row(Id::DeviceNoReset, "device-no-reset", Device, Refused),
-        row(Id::ConfigUnreadable, "config-unreadable", Host, Refused),
-        row(Id::IoBar, "io-bar", Device, Refused),
-        row(Id::BarBelowPage, "bar-below-page", Device, Refused),
-        row(Id::MsixOutsideBar, "msix-outside-bar", Device, Refused),
-        row(Id::NoIommu, "no-iommu", Host, Refused),
-        row(Id::NoiommuMode, "noiommu-mode", Host, Refused),
-        row(Id::UnsafeInterrupts, "unsafe-interrupts", Host, Refused),
-        row(
-            Id::NoInterruptRemapping,
-            "no-interrupt-remapping",
-            Host,
-            Refused,
-        ),
-        row(Id::GroupShared, "group-shared", Host, Refused),
-        row(Id::PfIdentity, "pf-identity", Host, Refused),
-        row(Id::ReservedDirect, "reserved-direct", Host, Refused),
-        row(
-            Id::ReservedDirectRelaxable,
-            "reserved-direct-relaxable",
-            Host,
-            Refused,
-        ),
+        row(Id::AcceptUnused, "accept-unused", Operator, Failed),
         row(Id::NotPermitted, "not-permitted", Operator, Failed),
         row(Id::DeviceBindFailed, "device-bind-failed", Host, Failed),
         row(Id::DeviceOpenFailed, "device-open-failed", Host, Failed),
@@ -266,6 +222,17 @@ impl ErrorId {
 
     fn row(self) -> &'static Row {
         &ROWS[self as usize]
+    }
+}
+
+impl From<iommu::Blame> for Blame {
+    fn from(blame: iommu::Blame) -> Self {
+        match blame {
+            iommu::Blame::Operator => Self::Operator,
+            iommu::Blame::Host => Self::Host,
+            iommu::Blame::Device => Self::Device,
+            iommu::Blame::Us => Self::Us,
+        }
     }
 }
 

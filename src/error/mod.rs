@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod error_test;
+mod id;
 mod ids;
 mod render;
 
@@ -10,6 +11,7 @@ use std::{fmt, path::PathBuf};
 use serde::Serialize;
 
 pub use self::{
+    id::Id,
     ids::{Blame, ErrorId, Exit},
     render::{Color, Renderer},
 };
@@ -33,7 +35,7 @@ pub struct Location {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Its stable name.
-    pub id: ErrorId,
+    pub id: Id,
     /// What failed: lower case, subject first, no full stop.
     pub what: String,
     /// The evidence, one fact each, with the file it was read from or the errno.
@@ -51,11 +53,12 @@ impl Report {
     /// A report without a place in a file, blamed as the table of ids says.
     #[must_use]
     pub fn new(
-        id: ErrorId,
+        id: impl Into<Id>,
         what: impl Into<String>,
         why: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
+        let id = id.into();
         Self {
             id,
             what: what.into(),

@@ -15,8 +15,6 @@ use crate::spec::HugepageSize;
 pub struct Inventory {
     /// PCI functions and IOMMU groups.
     pub topology: Topology,
-    /// Whether `/dev/kvm` exists.
-    pub has_kvm: bool,
     /// CPUs that are online.
     pub cpus: u32,
     /// Physical address bits of the CPU.

@@ -24,7 +24,6 @@ impl Inventory {
         let nodes = read_nodes(root)?;
         Ok(Self {
             topology: Topology::read(root).map_err(|error| unreadable(&error.to_string()))?,
-            has_kvm: root.exists("dev/kvm"),
             cpus: read_list(root, CPUS)?.len().try_into().unwrap_or(u32::MAX),
             phys_bits: read_phys_bits(root)?,
             memory_available: read_kib(root, MEMINFO, "MemAvailable:")?,

@@ -62,7 +62,10 @@ fn an_inventory_is_read_from_any_root() {
         .write()
         .unwrap();
     let host = Inventory::read(&root).unwrap();
-    assert_eq!((host.cpus, host.phys_bits, host.has_kvm), (5, 46, true));
+    assert_eq!(
+        (host.cpus, host.phys_bits, host.topology.host.has_kvm),
+        (5, 46, true)
+    );
     assert_eq!(host.memory_available, ByteLen::new(1 << 30));
     let node = |id, kib: u64| Node {
         id,

@@ -1,6 +1,6 @@
 //! Puts a plan together from what passed the checks.
 
-use iommu::{bind::VFIO_PCI, space::Interface, topology};
+use iommu::{bind::VFIO_PCI, isolation::CheckId, space::Interface, topology};
 use jailed::{addr::GpaRange, handoff::MAX_VECTORS, machine};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
-    spec::{ConsoleSpec, HugepageSize, InterfaceChoice, OptOut},
+    spec::{ConsoleSpec, HugepageSize, InterfaceChoice},
 };
 
 /// The plan; nothing stands against it but that its parts may find no room.
@@ -30,9 +30,9 @@ pub(super) fn assemble(case: &Case<'_>, verdict: Verdict) -> Result<Plan, Report
     .ok_or_else(|| bug("the ACPI tables are too long"))?;
     let mut at = layout.bars.iter().copied();
     let mut functions = Vec::new();
-    for (index, (asked, opt_outs)) in case.asked.iter().zip(verdict.opt_outs).enumerate() {
+    for (index, (asked, accepted)) in case.asked.iter().zip(verdict.accepted).enumerate() {
         let slot = machine::slot_of(u8::try_from(index).map_err(|e| bug(&e.to_string()))?);
-        functions.push(function(asked, slot, opt_outs, &mut at)?);
+        functions.push(function(asked, slot, accepted, &mut at)?);
     }
     let mut groups: Vec<_> = functions.iter().map(|function| function.group).collect();
     groups.sort_unstable();
@@ -56,6 +56,7 @@ pub(super) fn assemble(case: &Case<'_>, verdict: Verdict) -> Result<Plan, Report
         groups,
         functions,
         acpi,
+        verdict: verdict.isolation,
         warnings: verdict.warnings,
     }))
 }
@@ -114,7 +115,7 @@ fn interface(case: &Case<'_>) -> Interface {
 fn function(
     asked: &Asked<'_>,
     guest_slot: u8,
-    opt_outs: Vec<OptOut>,
+    accepted: Vec<CheckId>,
     placed: &mut impl Iterator<Item = GpaRange>,
 ) -> Result<Function, Report> {
     let host = asked.function;
@@ -149,7 +150,7 @@ fn function(
         vectors,
         interrupts,
         bars,
-        opt_outs,
+        accepted,
     })
 }
 

@@ -2,10 +2,11 @@
 
 use std::fmt::{self, Write};
 
+use iommu::isolation::{CheckId, Verdict};
 use serde::Serialize;
 
 use super::types::{Binding, Function, Interrupts, Plan};
-use crate::spec::{ConsoleSpec, OptOut, RootMode};
+use crate::spec::{ConsoleSpec, RootMode};
 
 impl Plan {
     /// The plan as a JSON document; new fields may be added, none changes its meaning.
@@ -57,6 +58,10 @@ impl fmt::Display for Plan {
                 groups.join(", ")
             )?,
         }
+        match self.verdict {
+            Verdict::Pass | Verdict::Fixable => writeln!(f, "  verdict    pass")?,
+            Verdict::Warn | Verdict::Refuse => writeln!(f, "  verdict    warn")?,
+        }
         writeln!(f, "memory")?;
         for ram in &self.memory.ranges {
             writeln!(f, "  {}  RAM, DMA at the same addresses", ram.at)?;
@@ -106,8 +111,12 @@ fn write_function(f: &mut fmt::Formatter<'_>, function: &Function) -> fmt::Resul
         let spans = if spans.is_empty() { " nothing" } else { &spans };
         writeln!(f, "  {}  BAR {index}, mapped:{spans}", bar.at)?;
     }
-    if !function.opt_outs.is_empty() {
-        let names: Vec<_> = function.opt_outs.iter().map(|o| OptOut::name(*o)).collect();
+    if !function.accepted.is_empty() {
+        let names: Vec<&str> = function
+            .accepted
+            .iter()
+            .map(|id| CheckId::name(*id))
+            .collect();
         writeln!(f, "  accepted: {}", names.join(", "))?;
     }
     Ok(())

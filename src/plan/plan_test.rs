@@ -6,13 +6,17 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use iommu::{addr::ByteLen, fake::FakeHost};
+use iommu::{
+    addr::ByteLen,
+    fake::FakeHost,
+    isolation::{CheckId, Verdict},
+};
 
 use super::{Binding, Interface, Interrupts, Plan, plan};
 use crate::{
     error::Report,
     host::Inventory,
-    spec::{Files, GuestSpec, KernelFormat, OptOut},
+    spec::{Files, GuestSpec, KernelFormat},
 };
 
 pub(super) const PF: &str = "0000:01:00.0";
@@ -29,6 +33,7 @@ pub(super) fn host() -> FakeHost {
     );
     on(FakeHost::new(std::env::temp_dir().join(name)))
         .pf(PF, 12)
+        .attribute("sriov_drivers_autoprobe", "0")
         .vf(VF2, PF, 14)
         .vf(VF, PF, 13)
 }
@@ -117,7 +122,8 @@ fn the_text_of_a_plan_is_what_will_be_done() {
            kernel     /g/k\n  \
            cmdline    \n  \
            console    off\n  \
-           devices    by type1, IOMMU group 13\n\
+           devices    by type1, IOMMU group 13\n  \
+           verdict    pass\n\
          memory\n  \
            [0x0, 0x20000000)  RAM, DMA at the same addresses\n\
          device 0000:01:10.0 -> 00:01.0: group 13, 3 MSI-X vectors\n  \
@@ -165,27 +171,78 @@ fn vectors_are_limited_by_file_and_function() {
     };
     assert_eq!(vectors(host(), 2), 2);
     assert_eq!(vectors(host(), 200), 3);
-    assert_eq!(vectors(host().config(&[0; 256]).msi(4), 200), 16);
-    assert_eq!(vectors(host().config(&[0; 256]).msi(4), 7), 4);
+    assert_eq!(vectors(host().msi(4), 200), 16);
+    assert_eq!(vectors(host().msi(4), 7), 4);
     assert_eq!(vectors(host().config(&[0; 256]), 7), 0);
 }
 
 #[test]
 fn an_opt_out_becomes_a_warning_and_is_recorded() {
-    let more = format!("{}accept = [\"no-reset\", \"not-a-vf\"]\n", device(VF));
+    let more = format!(
+        "{}accept = [\"device-no-reset\", \"device-not-a-vf\"]\n",
+        device(VF)
+    );
     let plan = planned(&host().reset_methods(""), &more).unwrap();
     assert_eq!(
-        plan.functions[0].opt_outs,
-        [OptOut::NoReset],
+        plan.functions[0].accepted,
+        [CheckId::DeviceNoReset],
         "the one that was needed"
     );
-    assert_eq!(plan.warnings.len(), 1);
-    assert_eq!(plan.warnings[0].id.name(), "device-no-reset");
-    assert!(
-        plan.warnings[0]
-            .what
-            .starts_with("assigning VF 0000:01:10.0")
+    assert_eq!(plan.verdict, Verdict::Warn);
+    let warnings: Vec<_> = plan
+        .warnings
+        .iter()
+        .map(|w| (w.id.name(), w.what.as_str()))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            (
+                "device-no-reset",
+                "assigning VF 0000:01:10.0 as the guest file accepts it"
+            ),
+            (
+                "accept-unused",
+                "the guest file accepts device-not-a-vf for VF 0000:01:10.0, which does not apply"
+            ),
+        ]
     );
+    assert!(plan.to_string().contains("  verdict    warn\n"));
+    let json: serde_json::Value = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+    assert_eq!(json["plan"]["verdict"], "warn");
+    assert_eq!(
+        json["plan"]["functions"][0]["accepted"][0],
+        "device-no-reset"
+    );
+}
+
+#[test]
+fn what_a_check_warns_of_is_a_warning_of_the_plan() {
+    let plan = planned(&host().group_type(12, "DMA-FQ"), &device(VF)).unwrap();
+    let ids: Vec<_> = plan
+        .warnings
+        .iter()
+        .map(|warning| warning.id.name())
+        .collect();
+    assert_eq!(ids, ["lazy-invalidation"]);
+    assert_eq!(plan.verdict, Verdict::Warn);
+    // What is wrong with the host as a whole is told by other commands, not with each guest.
+    let plan = planned(&host().setting("proc/sys/kernel/tainted", "1"), &device(VF)).unwrap();
+    assert!(plan.warnings.is_empty());
+    assert_eq!(plan.verdict, Verdict::Pass);
+}
+
+#[test]
+fn what_one_refusal_says_is_not_said_again() {
+    let ids = |host: &FakeHost| -> Vec<&'static str> {
+        let reports = planned(host, &device(VF)).unwrap_err();
+        reports.iter().map(|report| report.id.name()).collect()
+    };
+    assert_eq!(ids(&host().no_iommu()), ["no-iommu"]);
+    assert_eq!(ids(&host().config(&[0; 64])), ["config-unreadable"]);
+    assert_eq!(ids(&host().no_group()), ["device-no-group"]);
+    let both = host().no_group().group_type(12, "identity");
+    assert_eq!(ids(&both), ["device-no-group", "pf-identity"]);
 }
 
 #[test]

@@ -2,13 +2,19 @@
 
 use std::{ops::Deref, path::PathBuf};
 
-use iommu::{addr::ByteLen, bdf::Bdf, space::Interface, topology::GroupId};
+use iommu::{
+    addr::ByteLen,
+    bdf::Bdf,
+    isolation::{CheckId, Verdict},
+    space::Interface,
+    topology::GroupId,
+};
 use jailed::addr::GpaRange;
 use serde::{Serialize, Serializer};
 
 use crate::{
     error::Report,
-    spec::{ConsoleSpec, HugepageSize, OnReboot, OptOut, RootMode, Uuid},
+    spec::{ConsoleSpec, HugepageSize, OnReboot, RootMode, Uuid},
 };
 
 /// A plan that passed every check. Only [`super::plan`] makes one, and nothing changes one afterwards; its fields are
@@ -77,7 +83,10 @@ pub struct Contents {
     /// The ACPI tables, to be copied to [`jailed::machine::ACPI_START`].
     #[serde(serialize_with = "length")]
     pub acpi: Vec<u8>,
-    /// Opt-outs that were taken and other things worth knowing.
+    /// How well the functions are isolated: [`Verdict::Pass`], or [`Verdict::Warn`] where a check warns or its refusal is
+    /// accepted.
+    pub verdict: Verdict,
+    /// Refusals that were accepted and other things worth knowing.
     pub warnings: Vec<Report>,
 }
 
@@ -139,8 +148,8 @@ pub struct Function {
     pub interrupts: Interrupts,
     /// BARs 0 to 5.
     pub bars: [Option<Bar>; 6],
-    /// The refusals that were opted out of and would have applied.
-    pub opt_outs: Vec<OptOut>,
+    /// The checks that refuse it, and that the guest file accepts.
+    pub accepted: Vec<CheckId>,
 }
 
 /// What has to be done before a function can be opened.

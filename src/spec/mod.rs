@@ -14,5 +14,5 @@ mod values;
 pub use self::files::{Files, KernelFormat};
 pub use self::types::{
     ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnReboot,
-    OptOut, Places, RootMode, RootSpec, Uuid,
+    Places, RootMode, RootSpec, Uuid,
 };

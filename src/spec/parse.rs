@@ -2,14 +2,17 @@
 
 use std::{fs, path::Path};
 
-use iommu::bdf::Bdf;
+use iommu::{
+    bdf::Bdf,
+    isolation::{CheckId, Verdict},
+};
 use jailed::handoff::{MAX_VCPUS, MAX_VECTORS};
 use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
     near::nearest,
     reader::{Placed, Reader, Table},
-    types::{ConsoleSpec, DeviceSpec, GuestSpec, MemorySpec, OptOut, Places, RootSpec, Uuid},
+    types::{ConsoleSpec, DeviceSpec, GuestSpec, MemorySpec, Places, RootSpec, Uuid},
     values::{check_cmdline, check_memory, check_name, size},
 };
 use crate::error::{ErrorId, Location, Report};
@@ -229,11 +232,11 @@ fn device(mut table: Table<'_>) -> Option<DeviceSpec> {
     let max_vectors = table.number("max_vectors", 1..=MAX_VECTORS);
     let mut accept = Vec::new();
     for word in table.strings("accept") {
-        match OptOut::ALL.into_iter().find(|o| o.name() == word.value) {
-            Some(opt_out) if !accept.contains(&opt_out) => accept.push(opt_out),
+        match acceptable().find(|id| id.name() == word.value) {
+            Some(id) if !accept.contains(&id) => accept.push(id),
             Some(_) => {}
             None => {
-                let _: Option<()> = table.problem(unknown_opt_out(&word.value), word.place);
+                let _: Option<()> = table.problem(not_acceptable(&word.value), word.place);
             }
         }
     }
@@ -261,31 +264,30 @@ fn device(mut table: Table<'_>) -> Option<DeviceSpec> {
     })
 }
 
-fn unknown_opt_out(word: &str) -> Report {
-    let known = OptOut::ALL.map(OptOut::name);
-    let is_refusal = ErrorId::all().any(|id| id.name() == word);
-    let why = match is_refusal {
-        true if OptOut::ALL.iter().any(|o| o.refusal().name() == word) => {
-            "that is the refusal's id; the opt-out has a shorter name".to_owned()
-        }
-        true => "that refusal has no opt-out: it guards the host or other guests".to_owned(),
-        false => "no refusal has that opt-out".to_owned(),
-    };
-    let near = OptOut::ALL
-        .into_iter()
-        .find(|o| o.refusal().name() == word)
-        .map(OptOut::name)
-        .or_else(|| nearest(word, &known));
-    let fix = match near {
+/// The checks whose refusal an operator may accept for a device.
+fn acceptable() -> impl Iterator<Item = CheckId> {
+    CheckId::all().filter(|id| id.check().accepted.is_some())
+}
+
+fn not_acceptable(word: &str) -> Report {
+    let what = format!("{word:?} cannot be accepted");
+    if let Some(id) = CheckId::from_name(word) {
+        let why = match id.check().worst {
+            Verdict::Refuse => format!("nobody may accept it: otherwise {}", id.check().why),
+            Verdict::Pass | Verdict::Fixable | Verdict::Warn => "it refuses nothing".to_owned(),
+        };
+        return Report::new(ErrorId::BadOptOut, what, why, id.check().remedy);
+    }
+    let names: Vec<&str> = acceptable().map(CheckId::name).collect();
+    // Who leaves the front of a name away means it all the same.
+    let end = names
+        .iter()
+        .find(|name| word.len() > 3 && name.ends_with(word));
+    let fix = match end.copied().or_else(|| nearest(word, &names)) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("known: {}", known.join(", ")),
+        None => format!("known: {}", names.join(", ")),
     };
-    Report::new(
-        ErrorId::BadOptOut,
-        format!("{word:?} cannot be accepted"),
-        why,
-        fix,
-    )
+    Report::new(ErrorId::BadOptOut, what, "no check has that name", fix)
 }
 
 /// The word at `key`, when it is one of `words`.

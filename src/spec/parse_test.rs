@@ -1,11 +1,9 @@
 use std::path::Path;
 
-use iommu::addr::ByteLen;
+use iommu::{addr::ByteLen, isolation::CheckId};
 
-use super::types::{
-    ConsoleSpec, GuestSpec, HugepageSize, InterfaceChoice, OnReboot, OptOut, RootMode,
-};
-use crate::error::ErrorId;
+use super::types::{ConsoleSpec, GuestSpec, HugepageSize, InterfaceChoice, OnReboot, RootMode};
+use crate::error::{ErrorId, Id};
 
 const MINIMAL: &str = "name = \"a\"\nmemory = \"512M\"\nkernel = \"vmlinuz\"\n";
 
@@ -14,7 +12,7 @@ fn parse(text: &str) -> Result<GuestSpec, Vec<crate::error::Report>> {
 }
 
 /// `MINIMAL` and `more`; the problems' ids with their lines.
-fn problems(more: &str) -> Vec<(ErrorId, usize)> {
+fn problems(more: &str) -> Vec<(Id, usize)> {
     parse(&format!("{MINIMAL}{more}"))
         .unwrap_err()
         .iter()
@@ -57,7 +55,7 @@ fn every_key_is_understood() {
         [[device]]
         bdf = "0000:3b:02.1"
         max_vectors = 8
-        accept = ["no-reset", "not-a-vf"]
+        accept = ["device-no-reset", "device-not-a-vf"]
         vf_token = "00112233-4455-6677-8899-AABBCCDDEEFF"
         [[device]]
         bdf = "3b:02.2"
@@ -82,7 +80,10 @@ fn every_key_is_understood() {
     };
     assert_eq!(first.bdf.to_string(), "0000:3b:02.1");
     assert_eq!((first.max_vectors, second.max_vectors), (8, 64));
-    assert_eq!(first.accept, [OptOut::NoReset, OptOut::NotAVf]);
+    assert_eq!(
+        first.accept,
+        [CheckId::DeviceNoReset, CheckId::DeviceNotAVf]
+    );
     let token = first.vf_token.unwrap();
     assert_eq!(token.bytes()[..3], [0x00, 0x11, 0x22]);
     assert_eq!(token.bytes()[13..], [0xDD, 0xEE, 0xFF]);
@@ -147,7 +148,7 @@ fn every_bad_value_has_its_id_and_line() {
         ("name = \"b\"", ErrorId::SpecSyntax, 4),
         ("x = [", ErrorId::SpecSyntax, 4),
     ] {
-        assert_eq!(problems(text), [(id, line)], "{text}");
+        assert_eq!(problems(text), [(Id::from(id), line)], "{text}");
     }
 }
 
@@ -210,15 +211,40 @@ fn a_report_points_at_the_place() {
 }
 
 #[test]
-fn an_opt_out_that_does_not_exist_is_explained() {
+fn what_cannot_be_accepted_is_explained() {
     let of = |word: &str| {
         let text = format!("{MINIMAL}[[device]]\nbdf = \"3b:02.1\"\naccept = [\"{word}\"]\n");
         parse(&text).unwrap_err().remove(0)
     };
-    assert_eq!(of("device-no-reset").fix, "did you mean \"no-reset\"?");
-    assert_eq!(of("no_reset").fix, "did you mean \"no-reset\"?");
-    assert!(of("group-shared").why[0].contains("no opt-out"));
-    assert!(of("everything").fix.contains("not-a-vf, no-reset"));
+    assert_eq!(
+        of("device_no_reset").fix,
+        "did you mean \"device-no-reset\"?"
+    );
+    assert_eq!(of("no-reset").fix, "did you mean \"device-no-reset\"?");
+    assert_eq!(of("asc-missing").fix, "did you mean \"acs-missing\"?");
+    let group = of("group-shared");
+    assert_eq!(
+        group.why,
+        [
+            "nobody may accept it: otherwise the guest could reach the other devices of the group by DMA"
+        ]
+    );
+    assert!(group.fix.starts_with("assign all of them to this guest"));
+    assert_eq!(of("smt-on").why, ["it refuses nothing"]);
+    assert!(
+        of("everything")
+            .fix
+            .starts_with("known: device-not-a-vf, pf-driver-known-bad, ")
+    );
+}
+
+#[test]
+fn what_can_be_accepted_is_in_the_guide() {
+    let guide = include_str!("../../docs/guest-file.md");
+    for id in CheckId::all() {
+        let row = format!("| [`{id}`](errors.md#{id}) |");
+        assert_eq!(guide.contains(&row), id.check().accepted.is_some(), "{id}");
+    }
 }
 
 proptest::proptest! {

@@ -2,10 +2,10 @@
 
 use std::{fmt, path::PathBuf};
 
-use iommu::{addr::ByteLen, bdf::Bdf};
+use iommu::{addr::ByteLen, bdf::Bdf, isolation::CheckId};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::error::{ErrorId, Location};
+use crate::error::Location;
 
 /// A guest file whose values are each well-formed; whether host and files can satisfy it is not known yet.
 #[derive(Clone, Debug, Serialize)]
@@ -155,59 +155,13 @@ pub struct DeviceSpec {
     pub bdf: Bdf,
     /// The most interrupt vectors the guest gets, 1 to 256.
     pub max_vectors: u32,
-    /// The refusals that the operator has opted out of.
-    pub accept: Vec<OptOut>,
+    /// The checks whose refusal the operator accepts; each may be accepted.
+    pub accept: Vec<CheckId>,
     /// The token shared by a PF and its VFs, where the PF is bound to vfio-pci.
     pub vf_token: Option<Uuid>,
     /// Where the guest file names it.
     #[serde(skip)]
     pub place: Option<Location>,
-}
-
-/// A refusal that an operator may opt out of, for one device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptOut {
-    /// [`ErrorId::DeviceNotAVf`].
-    NotAVf,
-    /// [`ErrorId::DeviceNoReset`].
-    NoReset,
-    /// [`ErrorId::IoBar`]: the BAR is hidden from the guest.
-    IoBar,
-    /// [`ErrorId::ReservedDirectRelaxable`].
-    DirectRelaxable,
-}
-
-impl OptOut {
-    /// Every one.
-    pub const ALL: [Self; 4] = [
-        Self::NotAVf,
-        Self::NoReset,
-        Self::IoBar,
-        Self::DirectRelaxable,
-    ];
-
-    /// As the guest file spells it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::NotAVf => "not-a-vf",
-            Self::NoReset => "no-reset",
-            Self::IoBar => "io-bar",
-            Self::DirectRelaxable => "direct-relaxable",
-        }
-    }
-
-    /// The refusal it turns into a warning.
-    #[must_use]
-    pub const fn refusal(self) -> ErrorId {
-        match self {
-            Self::NotAVf => ErrorId::DeviceNotAVf,
-            Self::NoReset => ErrorId::DeviceNoReset,
-            Self::IoBar => ErrorId::IoBar,
-            Self::DirectRelaxable => ErrorId::ReservedDirectRelaxable,
-        }
-    }
 }
 
 /// A token of VFIO: a UUID, and a secret, so that neither a plan nor a message shows it.

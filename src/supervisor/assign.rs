@@ -12,6 +12,7 @@ use iommu::{
     bdf::Bdf,
     bind::{Binding, VFIO_PCI},
     device::Device,
+    isolation::CheckId,
     ledger::{Kind, Permission},
     space::{AddressSpace, Attaching, DeviceNode, Mapping, VfToken},
     sysfs::SysRoot,
@@ -22,7 +23,7 @@ use jailed::addr::GpaRange;
 
 use super::{fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
 use crate::{
-    error::{ErrorId, Report},
+    error::{ErrorId, Id, Report},
     plan::{self, Interface, OpenedFunction, Plan, Region, iova_of},
     spec::RootMode,
 };
@@ -261,30 +262,30 @@ fn facts(device: &Device, function: &plan::Function) -> Result<OpenedFunction, E
 
 /// The error of a device's set-up, in the tool's own words and ids.
 fn failed(bdf: Bdf, error: &Error) -> Fault {
-    let (id, fix) = match error {
+    let (id, fix): (Id, _) = match error {
         Error::HostDriver { .. } => (
-            ErrorId::DeviceHostDriver,
+            CheckId::DeviceHostDriver.into(),
             "it was free when the plan was made; find out who bound it, then run again",
         ),
         Error::AttachForbidden { .. } => (
-            ErrorId::NoInterruptRemapping,
+            CheckId::NoInterruptRemapping.into(),
             "switch on interrupt remapping in the firmware (VT-d or AMD-Vi) and remove intremap=off from the kernel's \
              command line; see /sys/kernel/iommu_groups/*/reserved_regions for firmware's own claims",
         ),
         Error::GroupNotViable { .. } => (
-            ErrorId::GroupShared,
+            CheckId::GroupShared.into(),
             "assign all members of the group to this guest, or move the device to a slot behind a port with ACS",
         ),
         Error::BindMismatch { .. } | Error::NodeTimeout { .. } | Error::Sysfs { .. } => (
-            ErrorId::DeviceBindFailed,
+            ErrorId::DeviceBindFailed.into(),
             "load vfio-pci (modprobe vfio-pci) and see the kernel log",
         ),
         Error::RegisterStuck { .. } => (
-            ErrorId::DeviceResetFailed,
+            ErrorId::DeviceResetFailed.into(),
             "reset the PF or the host; the device must not go to another guest in this state",
         ),
         Error::DeviceCall { call, .. } if call.contains("RESET") => (
-            ErrorId::DeviceResetFailed,
+            ErrorId::DeviceResetFailed.into(),
             "reset the PF or the host; the device must not go to another guest in this state",
         ),
         Error::Malformed { .. }
@@ -303,7 +304,7 @@ fn failed(bdf: Bdf, error: &Error) -> Fault {
         | Error::NotOfThisSpace { .. }
         | Error::ShortConfig { .. }
         | Error::BadRegion { .. } => (
-            ErrorId::DeviceOpenFailed,
+            ErrorId::DeviceOpenFailed.into(),
             "see the kernel log, and who else has the device open (fuser /dev/vfio/*)",
         ),
     };

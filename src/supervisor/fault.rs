@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
+use iommu::isolation::CheckId;
 use jailed::handoff::{KernelFault, Report as SetupReport, Stage};
 
 use super::ending::Role;
@@ -178,7 +179,7 @@ fn setup(plan: &Plan, role: Role, report: SetupReport) -> Report {
     }
     if is(Stage::CreateVm) || is(Stage::Capability) {
         return Report::new(
-            ErrorId::KvmAbsent,
+            CheckId::KvmAbsent,
             what,
             format!("KVM cannot make this VM: {said}"),
             "use a kernel from 6.1 on with hardware virtualization switched on in the firmware",

@@ -10,12 +10,13 @@ use std::{
     path::Path,
 };
 
+use iommu::isolation::CheckId;
 use kvm_ioctls::{Cap, Kvm};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::{console::Target, fault::Fault};
 use crate::{
-    error::{ErrorId, Report},
+    error::Report,
     plan::{Image, Plan},
     spec::{ConsoleSpec, RootMode},
 };
@@ -48,7 +49,7 @@ const KVM_CAPABILITIES: [(Cap, &str); 7] = [
 pub(super) fn check_kvm() -> Result<(), Fault> {
     let refused = |why: String| {
         Report::new(
-            ErrorId::KvmAbsent,
+            CheckId::KvmAbsent,
             "cannot make a virtual machine",
             why,
             "switch on virtualization (VT-x or AMD-V) in the firmware and load kvm-intel or kvm-amd",

@@ -512,7 +512,7 @@ fn make_image() -> String {
 #[ignore = "needs a lab host"]
 fn msi_only_device_delivers_its_interrupts() {
     // `edu` is no VF and cannot be reset: both have to be accepted by name.
-    let accept = "accept = [\"not-a-vf\", \"no-reset\"]";
+    let accept = "accept = [\"device-not-a-vf\", \"device-no-reset\"]";
     let transcript = GuestFile::small("edu", "lspci,edu")
         .device_with(&host::fact("EDU"), accept)
         .run();

@@ -1,7 +1,7 @@
 //! Checks of a function's BARs: what the guest would reach with them besides the function.
 
 use super::{
-    Check, CheckId,
+    Check, CheckId, Verdict,
     row::{Case, Find, Found, Row, attribute},
 };
 use crate::{
@@ -14,6 +14,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::IoBar,
+            worst: Verdict::Refuse,
             title: "it has no ports",
             why: "the guest would miss the BAR: it is never shown one in I/O space",
             remedy: "choose a device without I/O ports; VFs have none",
@@ -26,6 +27,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::BarBelowPage,
+            worst: Verdict::Refuse,
             title: "its BARs are whole pages",
             why: "mapping it would map a neighbour's registers, too",
             remedy: "boot with pci=resource_alignment=12@BDF for this device, or choose another",
@@ -38,6 +40,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::BarShared,
+            worst: Verdict::Refuse,
             title: "its pages hold no other BAR",
             why: "the guest could reach the registers of the other function",
             remedy: "boot with pci=resource_alignment=12@BDF for both, or choose another",
@@ -50,6 +53,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::MsixOutsideBar,
+            worst: Verdict::Refuse,
             title: "its MSI-X table can be kept from the guest",
             why: "the interrupt table could not be kept from the guest",
             remedy: "the device is broken or lies; choose another",
@@ -62,6 +66,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::RomPresent,
+            worst: Verdict::Fixable,
             title: "its ROM is kept from the guest",
             why: "the guest could read, or run, firmware that another user of the device has changed",
             remedy: "nothing: no guest is shown a ROM",

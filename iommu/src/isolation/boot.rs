@@ -1,7 +1,7 @@
 //! Checks of what the kernel was told at boot and when it was built: two tables of single settings.
 
 use super::{
-    Check, CheckId, Evidence,
+    Check, CheckId, Evidence, Verdict,
     row::{Find, Found, NOT_READ, Row, evidence, on_host},
 };
 use crate::{error::Blame, topology::Topology};
@@ -10,6 +10,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::CmdlineHazard,
+            worst: Verdict::Warn,
             title: "the kernel's command line weakens nothing",
             why: "a guard that this host could have is off",
             remedy: "remove the word from the kernel's command line",
@@ -25,6 +26,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::KernelConfig,
+            worst: Verdict::Warn,
             title: "the kernel is built for isolation",
             why: "a guard is missing, or a way around one is built in",
             remedy: "boot a kernel that is built otherwise",

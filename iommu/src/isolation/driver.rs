@@ -5,7 +5,7 @@
 //! by name, after a look at the distribution's own list.
 
 use super::{
-    Check, CheckId,
+    Check, CheckId, Verdict,
     row::{Case, Find, Found, NOT_READ, Row, attribute, evidence},
 };
 use crate::error::Blame;
@@ -13,6 +13,7 @@ use crate::error::Blame;
 pub(super) const ROWS: &[Row] = &[Row {
     check: Check {
         id: CheckId::PfDriverKnownBad,
+        worst: Verdict::Refuse,
         title: "the PF's driver has no known hole that a VF can reach",
         why: "the guest could attack the host's kernel through the mailbox between VF and PF",
         remedy: "update the host's kernel",

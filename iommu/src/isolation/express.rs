@@ -1,7 +1,7 @@
 //! Checks of features with which a device sends what ports and IOMMU do not check as they check the rest.
 
 use super::{
-    Check, CheckId, Evidence,
+    Check, CheckId, Evidence, Verdict,
     row::{Case, Find, Found, NOT_READ, Row, attribute, evidence},
 };
 use crate::{
@@ -13,6 +13,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::AtsEnabled,
+            worst: Verdict::Refuse,
             title: "it does not translate addresses by itself",
             why: "the device could name any host address as translated already, past the IOMMU",
             remedy: "boot with pci=noats",
@@ -29,6 +30,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::PriEnabled,
+            worst: Verdict::Refuse,
             title: "it does not ask for pages",
             why: "the device could keep the host busy with requests for pages",
             remedy: "have the driver that uses shared virtual addressing let go of the device",
@@ -41,6 +43,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::PasidEnabled,
+            worst: Verdict::Refuse,
             title: "it names no address space of a process",
             why: "the device could reach address spaces besides the guest's",
             remedy: "have the driver that uses shared virtual addressing let go of the device",
@@ -53,6 +56,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::PhantomFunctions,
+            worst: Verdict::Refuse,
             title: "it sends under its own number alone",
             why: "the IOMMU would take the device's DMA for that of another function",
             remedy: "reset the device, and see what in firmware or driver turned it on",

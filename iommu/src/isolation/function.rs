@@ -1,7 +1,7 @@
 //! Checks of what a function is, and of who has it.
 
 use super::{
-    Check, CheckId,
+    Check, CheckId, Verdict,
     row::{Case, Find, Found, NOT_READ, Row, attribute},
 };
 use crate::{bind::is_placeholder, error::Blame};
@@ -10,6 +10,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::DeviceNotAVf,
+            worst: Verdict::Refuse,
             title: "it is a virtual function",
             why: "the guest could change what the next user gets: firmware, link, VFs",
             remedy: "assign a VF",
@@ -24,6 +25,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::LegacyBridge,
+            worst: Verdict::Refuse,
             title: "it is no ISA or LPC bridge",
             why: "the kernel may map the first 16 MiB of memory for it, whatever the guest's map says",
             remedy: "choose another device",
@@ -36,6 +38,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::DeviceHostDriver,
+            worst: Verdict::Refuse,
             title: "no driver of the host has it",
             why: "a device in use would be taken away from the host",
             remedy: "unbind it from the driver",
@@ -48,6 +51,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::DriverOverrideSet,
+            worst: Verdict::Refuse,
             title: "no other tool keeps it for a driver",
             why: "two tools would fight over the device",
             remedy: "empty driver_override",
@@ -60,6 +64,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::VfAutoprobe,
+            worst: Verdict::Warn,
             title: "drivers of the host leave new VFs alone",
             why: "a driver of the host takes each new VF and may leave state in it",
             remedy: "write 0 to sriov_drivers_autoprobe of the PF before VFs are created",

@@ -1,7 +1,7 @@
 //! Checks of a function's IOMMU group, and of the functions that it shares a group, a firmware or a card with.
 
 use super::{
-    Check, CheckId, Evidence,
+    Check, CheckId, Evidence, Verdict,
     row::{Case, Find, Found, NOT_READ, Row, attribute, evidence, group_file, with_driver},
 };
 use crate::{bind::is_placeholder, error::Blame, topology::Function};
@@ -10,6 +10,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::DeviceNoGroup,
+            worst: Verdict::Refuse,
             title: "an IOMMU translates for it",
             why: "the device's DMA would not be translated",
             remedy: "choose a device behind an IOMMU; firmware lists the scopes in the DMAR or IVRS table",
@@ -22,6 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::GroupShared,
+            worst: Verdict::Refuse,
             title: "its group has no other owner",
             why: "the guest could reach the other devices of the group by DMA",
             remedy: "assign all of them to this guest, or have them told apart: ACS on the ports above them",
@@ -34,6 +36,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::PfIdentity,
+            worst: Verdict::Refuse,
             title: "all that its firmware can send is translated",
             why: "the VF's physical function could be used against all of the host's memory",
             remedy: "boot without iommu=pt and iommu.passthrough=1",
@@ -49,6 +52,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::LazyInvalidation,
+            worst: Verdict::Warn,
             title: "the PF's old mappings end at once",
             why: "the device's firmware can still reach, for a while, memory that the PF's driver has given back",
             remedy: "boot with iommu.strict=1, or write DMA to the type of the PF's group",
@@ -64,6 +68,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::ReservedDirect,
+            worst: Verdict::Refuse,
             title: "firmware claims no memory for it",
             why: "the device would reach host memory that firmware has claimed for it",
             remedy: "turn off the firmware feature that uses the device (RMRR, IVMD), or choose another",
@@ -76,6 +81,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::ReservedDirectRelaxable,
+            worst: Verdict::Refuse,
             title: "firmware claimed no memory for it before boot",
             why: "firmware that still uses the device would lose its memory",
             remedy: "turn off the firmware feature that uses the device (RMRR, IVMD), or choose another",
@@ -88,6 +94,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::FirmwareShared,
+            worst: Verdict::Warn,
             title: "no other guest is on the same firmware",
             why: "a guest that takes over the device's firmware reaches the memory of all guests on that device",
             remedy: "give the functions of one device to guests of one tenant",

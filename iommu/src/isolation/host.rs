@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    Check, CheckId, Evidence,
+    Check, CheckId, Evidence, Verdict,
     row::{Find, Found, NOT_READ, Row, evidence, on_host},
 };
 use crate::{
@@ -15,6 +15,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::KvmAbsent,
+            worst: Verdict::Refuse,
             title: "KVM can run guests",
             why: "there is nothing to run the guest with",
             remedy: "enable virtualisation in the firmware and load kvm_intel or kvm_amd",
@@ -27,6 +28,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::NoIommu,
+            worst: Verdict::Refuse,
             title: "the kernel uses an IOMMU",
             why: "a device could read and write all of the host's memory",
             remedy: "enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on (AMD: on by default)",
@@ -42,6 +44,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::NoInterruptRemapping,
+            worst: Verdict::Refuse,
             title: "interrupts of devices are remapped",
             why: "a device could forge interrupts to the host by DMA",
             remedy: "enable interrupt remapping (x2APIC) in the firmware, and boot without intremap=",
@@ -58,6 +61,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::UnsafeInterrupts,
+            worst: Verdict::Refuse,
             title: "VFIO insists on interrupt remapping",
             why: "a device could forge interrupts to the host by DMA",
             remedy: "write N to the parameter, and remove it from the kernel's command line and modprobe.d",
@@ -73,6 +77,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::NoiommuMode,
+            worst: Verdict::Refuse,
             title: "VFIO insists on an IOMMU",
             why: "somebody could use VFIO without an IOMMU while this guest counts on one",
             remedy: "write N to the parameter, and remove it from the kernel's command line and modprobe.d",
@@ -85,6 +90,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::NoSnoopControl,
+            worst: Verdict::Warn,
             title: "the IOMMU can force devices to snoop caches",
             why: "a device could pass by the caches, and KVM would have to flush them for the guest",
             remedy: "nothing but another machine, or another slot, has it",
@@ -100,6 +106,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::NoPrebootProtection,
+            worst: Verdict::Warn,
             title: "firmware fences devices before the kernel does",
             why: "a device whose firmware was changed could own the host at its next boot",
             remedy: "enable kernel or pre-boot DMA protection in the firmware",
@@ -115,6 +122,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::VfioNodeOpen,
+            worst: Verdict::Warn,
             title: "devices are opened by their owner alone",
             why: "another user of the host could open a guest's device",
             remedy: "give the node mode 0600: see the rules of udev that changed it",

@@ -1,7 +1,7 @@
 //! Checks of how well the kernel itself is guarded: it holds every guest's fence.
 
 use super::{
-    Check, CheckId, Evidence,
+    Check, CheckId, Evidence, Verdict,
     row::{Find, Found, NOT_READ, Row, evidence},
 };
 use crate::{error::Blame, topology::Topology};
@@ -10,6 +10,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::KernelLockdown,
+            worst: Verdict::Warn,
             title: "root cannot change the running kernel",
             why: "whoever becomes root can take the fences down without a trace",
             remedy: "boot with lockdown=integrity, or with secure boot",
@@ -22,6 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::KernelSysctls,
+            worst: Verdict::Warn,
             title: "the kernel's own guards are up",
             why: "a process that broke out has more to attack, and learns more",
             remedy: "set them in /etc/sysctl.d",
@@ -38,6 +40,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::KernelTainted,
+            worst: Verdict::Warn,
             title: "the kernel is as it was built, and has not failed",
             why: "what the kernel's makers say of its guards may not hold for this one",
             remedy: "reboot without what tainted it",
@@ -53,6 +56,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::CpuVulnerable,
+            worst: Verdict::Warn,
             title: "the CPU's known leaks are closed",
             why: "a guest could read the memory of the host or of other guests through the CPU",
             remedy: "install the newest microcode and kernel, and boot without mitigations=off",
@@ -68,6 +72,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::SmtOn,
+            worst: Verdict::Warn,
             title: "no two guests share a core",
             why: "a guest could learn what runs on the other thread of its core",
             remedy: "boot with nosmt, or pin each guest to whole cores",

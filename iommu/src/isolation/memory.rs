@@ -1,7 +1,7 @@
 //! Checks of where the memory of guests may end up, and how much of it may be pinned.
 
 use super::{
-    Check, CheckId,
+    Check, CheckId, Verdict,
     row::{Find, Found, NOT_READ, Row, evidence},
 };
 use crate::{addr::ByteLen, error::Blame, topology::Topology};
@@ -10,6 +10,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::MemlockLimit,
+            worst: Verdict::Warn,
             title: "memory can be pinned without a limit",
             why: "mapping a guest's RAM could fail half-way",
             remedy: "run as root, or raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity in a unit)",
@@ -22,6 +23,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::KsmRunning,
+            worst: Verdict::Warn,
             title: "memory of guests is not merged",
             why: "one guest could learn from the time of its writes what another one's memory holds",
             remedy: "echo 2 > /sys/kernel/mm/ksm/run",
@@ -34,6 +36,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::SwapOn,
+            worst: Verdict::Warn,
             title: "memory does not reach a disk",
             why: "what the host's processes hold of a guest could be left on a disk",
             remedy: "swapoff, or swap to an encrypted device with a key of each boot",
@@ -46,6 +49,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::CoreDumps,
+            worst: Verdict::Warn,
             title: "crashes leave no memory behind",
             why: "a crash of the host's side of a guest could leave the guest's secrets in a file",
             remedy: "echo '|/bin/false' > /proc/sys/kernel/core_pattern",

@@ -94,6 +94,8 @@ pub struct Evidence {
 pub struct Check {
     /// Its id.
     pub id: CheckId,
+    /// The worst verdict it can come to.
+    pub worst: Verdict,
     /// What it looks at, in a few words.
     pub title: &'static str,
     /// What goes wrong without it; completes "otherwise …".

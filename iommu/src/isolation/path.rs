@@ -6,7 +6,7 @@
 //! Here each port shows the bits in its own registers, or an operator accepts it by name.
 
 use super::{
-    Check, CheckId, Evidence,
+    Check, CheckId, Evidence, Verdict,
     row::{Case, Find, Found, NOT_READ, Row, attribute, evidence},
 };
 use crate::{
@@ -18,6 +18,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::AcsMissing,
+            worst: Verdict::Refuse,
             title: "every port above it sends all to the IOMMU",
             why: "the guest could reach other devices below the same port, past the IOMMU",
             remedy: "move the card below a port with ACS, or enable ACS in the firmware",
@@ -35,6 +36,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::AcsOverride,
+            worst: Verdict::Refuse,
             title: "nobody told the kernel to weaken ACS",
             why: "the kernel would call devices isolated that are not",
             remedy: "remove the word from the kernel's command line",

@@ -1,7 +1,7 @@
 //! Checks of the function's own registers: reset, configuration space, bus master, errors.
 
 use super::{
-    Check, CheckId, express,
+    Check, CheckId, Verdict, express,
     row::{Case, Find, Found, NOT_READ, Row, attribute},
 };
 use crate::{error::Blame, topology::Interrupts};
@@ -10,6 +10,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::DeviceNoReset,
+            worst: Verdict::Refuse,
             title: "it can be reset alone",
             why: "state, and DMA under way, would pass from one guest to the next",
             remedy: "choose a device with function-level reset",
@@ -27,6 +28,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::ConfigUnreadable,
+            worst: Verdict::Refuse,
             title: "its configuration space can be read",
             why: "the interrupts, and which pages must stay unmapped, would be guesses",
             remedy: "run as root; if it stays, the device's configuration space is malformed",
@@ -42,6 +44,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::BusMasterOn,
+            worst: Verdict::Fixable,
             title: "it sends nothing before the guest's map is sealed",
             why: "the device could use memory before the guest's map is in place",
             remedy: "nothing: bus master is switched off before the map is made",
@@ -57,6 +60,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         check: Check {
             id: CheckId::DeviceErrors,
+            worst: Verdict::Warn,
             title: "it has had no errors",
             why: "a guest would get a device, or a link, that fails",
             remedy: "see the kernel's log, and reseat or replace the card",

@@ -1,4 +1,4 @@
-//! Checks of the host, and of the list of devices.
+//! Checks of the interface, and of the list of devices.
 
 use std::collections::BTreeMap;
 
@@ -12,26 +12,6 @@ use crate::{
 
 /// The rows, in the order in which an operator reads the refusals.
 pub(super) const CHECKS: &[GuestCheck] = &[
-    GuestCheck {
-        id: ErrorId::KvmAbsent,
-        reason: "there is nothing to run the guest with",
-        find: kvm_absent,
-    },
-    GuestCheck {
-        id: ErrorId::NoIommu,
-        reason: "a device could read and write all of the host's memory",
-        find: no_iommu,
-    },
-    GuestCheck {
-        id: ErrorId::NoiommuMode,
-        reason: "somebody could use VFIO without an IOMMU while this guest counts on one",
-        find: noiommu_mode,
-    },
-    GuestCheck {
-        id: ErrorId::UnsafeInterrupts,
-        reason: "a device could forge interrupts to the host by DMA",
-        find: unsafe_interrupts,
-    },
     GuestCheck {
         id: ErrorId::InterfaceAbsent,
         reason: "the devices could not be opened",
@@ -59,70 +39,6 @@ pub(super) fn one(
         evidence,
         place: place.cloned(),
     }]
-}
-
-fn kvm_absent(case: &Case<'_>) -> Vec<Finding> {
-    if case.host.has_kvm {
-        return Vec::new();
-    }
-    let evidence = Evidence::new(
-        "there is no /dev/kvm",
-        "enable virtualisation in the firmware and load kvm_intel or kvm_amd",
-    );
-    one("cannot run a guest on this host", evidence, None)
-}
-
-fn no_iommu(case: &Case<'_>) -> Vec<Finding> {
-    if case.spec.devices.is_empty() || !case.host.topology.iommus.is_empty() {
-        return Vec::new();
-    }
-    let evidence = Evidence::new(
-        "/sys/class/iommu is empty: the kernel uses no IOMMU",
-        "enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on (AMD: on by default)",
-    );
-    one("cannot assign devices on this host", evidence, None)
-}
-
-fn noiommu_mode(case: &Case<'_>) -> Vec<Finding> {
-    let Some((path, true)) = &case.host.topology.host.unsafe_noiommu else {
-        return Vec::new();
-    };
-    let evidence = Evidence::new(
-        format!("{} is Y", path.display()),
-        format!(
-            "write N to {}, and remove it from the kernel's command line and modprobe.d",
-            path.display()
-        ),
-    );
-    one(
-        "VFIO may be used without an IOMMU on this host",
-        evidence,
-        None,
-    )
-}
-
-fn unsafe_interrupts(case: &Case<'_>) -> Vec<Finding> {
-    let parameters = case.host.topology.host.unsafe_interrupts.iter();
-    parameters
-        .filter(|(_, is_on)| *is_on && !case.spec.devices.is_empty())
-        .flat_map(|(path, _)| {
-            let evidence = Evidence::new(
-                format!(
-                    "{} is Y: devices may be attached without interrupt remapping",
-                    path.display()
-                ),
-                format!(
-                    "write N to {}; enable interrupt remapping in the firmware",
-                    path.display()
-                ),
-            );
-            one(
-                "interrupts of devices are not isolated on this host",
-                evidence,
-                None,
-            )
-        })
-        .collect()
 }
 
 fn interface_absent(case: &Case<'_>) -> Vec<Finding> {

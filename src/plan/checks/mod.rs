@@ -1,18 +1,22 @@
-//! What is checked before a guest may have a device: three tables, each row with its reason.
+//! What stands in the way of a guest: the verdicts of [`iommu::isolation`] on its host and its devices, and two tables of
+//! what the guest itself asks for, each row with its reason.
 //!
-//! A check gives evidence or nothing; what evidence means (a refusal, or a warning where the operator has opted out)
-//! is decided here, once.
+//! A check gives evidence or nothing; what evidence means (a refusal, or a warning where the guest file accepts it) is
+//! decided here, once.
 
 mod capacity;
 mod device;
 mod guest;
 
-use iommu::topology::{Function, Group, GroupId};
+use iommu::{
+    isolation::{self, CheckId},
+    topology::{Function, Group, GroupId},
+};
 
 use crate::{
-    error::{ErrorId, Location, Report},
+    error::{ErrorId, Id, Location, Report},
     host::Inventory,
-    spec::{DeviceSpec, Files, GuestSpec, OptOut},
+    spec::{DeviceSpec, Files, GuestSpec},
 };
 
 /// What is judged.
@@ -34,29 +38,22 @@ pub(super) struct Asked<'a> {
 }
 
 /// What the checks have found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) refusals: Vec<Report>,
     pub(super) warnings: Vec<Report>,
-    /// The opt-outs that were needed, for each of [`Case::asked`].
-    pub(super) opt_outs: Vec<Vec<OptOut>>,
+    /// The refusals that were accepted, for each of [`Case::asked`].
+    pub(super) accepted: Vec<Vec<CheckId>>,
+    /// The worst that was found of the devices, as it counts once something is accepted.
+    pub(super) isolation: isolation::Verdict,
 }
 
-/// A row about the guest or the host as a whole.
+/// A row about what the guest asks for.
 struct GuestCheck {
     id: ErrorId,
     /// What goes wrong without the check; completes "otherwise …".
     reason: &'static str,
     find: fn(&Case<'_>) -> Vec<Finding>,
-}
-
-/// A row about one function.
-struct DeviceCheck {
-    id: ErrorId,
-    opt_out: Option<OptOut>,
-    /// What goes wrong without the check; completes "otherwise …".
-    reason: &'static str,
-    find: fn(&Case<'_>, &Asked<'_>) -> Option<Evidence>,
 }
 
 /// What a guest check has found: a complete message but for its id.
@@ -85,7 +82,7 @@ impl Evidence {
         self
     }
 
-    fn report(self, id: ErrorId, what: String, place: Option<Location>) -> Report {
+    fn report(self, id: impl Into<Id>, what: String, place: Option<Location>) -> Report {
         let mut report = Report::new(id, what, "", self.fix).at(place);
         report.why = self.why;
         report
@@ -117,7 +114,13 @@ impl<'a> Case<'a> {
 
 /// Applies all tables.
 pub(super) fn judge(case: &Case<'_>) -> Verdict {
-    let mut verdict = Verdict::default();
+    let host = isolation::judge_host(&case.host.topology);
+    let mut verdict = Verdict {
+        refusals: device::refusals_of_host(case, &host),
+        warnings: Vec::new(),
+        accepted: Vec::new(),
+        isolation: isolation::Verdict::Pass,
+    };
     for check in guest::CHECKS.iter().chain(capacity::CHECKS) {
         for finding in (check.find)(case) {
             let evidence = finding.evidence.and(otherwise(check.reason));
@@ -127,33 +130,7 @@ pub(super) fn judge(case: &Case<'_>) -> Verdict {
     }
     verdict.warnings.extend(capacity::overcommitted(case));
     for asked in &case.asked {
-        let mut taken = Vec::new();
-        for check in device::CHECKS {
-            let Some(evidence) = (check.find)(case, asked) else {
-                continue;
-            };
-            let mut evidence = evidence.and(otherwise(check.reason));
-            let place = asked.wish.place.clone();
-            let name = asked.name();
-            let accepts = |opt_out: &OptOut| asked.wish.accept.contains(opt_out);
-            if let Some(opt_out) = check.opt_out.filter(accepts) {
-                taken.push(opt_out);
-                evidence.fix = format!("remove \"{}\" from `accept`", opt_out.name());
-                let what = format!("assigning {name} as the guest file accepts it");
-                verdict
-                    .warnings
-                    .push(evidence.report(check.id, what, place));
-                continue;
-            }
-            if let Some(opt_out) = check.opt_out {
-                evidence.fix += &format!(", or write `accept = [\"{}\"]`", opt_out.name());
-            }
-            let what = format!("cannot assign {name}");
-            verdict
-                .refusals
-                .push(evidence.report(check.id, what, place));
-        }
-        verdict.opt_outs.push(taken);
+        device::judge(case, asked, &host, &mut verdict);
     }
     verdict
 }
@@ -174,13 +151,9 @@ impl Asked<'_> {
     }
 }
 
-/// All tables, as `docs/` and tests show them: id, opt-out, reason.
+/// The tables of the guest, as tests show them: id and reason.
 #[cfg(test)]
-pub(super) fn table() -> Vec<(ErrorId, Option<OptOut>, &'static str)> {
-    let guest = guest::CHECKS
-        .iter()
-        .chain(capacity::CHECKS)
-        .map(|c| (c.id, None, c.reason));
-    let device = device::CHECKS.iter().map(|c| (c.id, c.opt_out, c.reason));
-    guest.chain(device).collect()
+pub(super) fn table() -> Vec<(ErrorId, &'static str)> {
+    let rows = guest::CHECKS.iter().chain(capacity::CHECKS);
+    rows.map(|check| (check.id, check.reason)).collect()
 }

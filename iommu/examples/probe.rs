@@ -25,7 +25,7 @@ use iommu::{
     ledger::{Kind, Permission},
     space::{AddressSpace, DeviceNode, Interface, Mapping},
     sysfs::SysRoot,
-    topology::Topology,
+    topology::{HostState, Topology},
 };
 
 fn main() -> ExitCode {
@@ -83,24 +83,38 @@ fn bind_all(
 
 fn show_topology(topology: &Topology) {
     println!(
-        "iommus {:?}, /dev/iommu {}",
+        "iommus {:x?}, /dev/iommu {}",
         topology.iommus, topology.has_iommufd
     );
-    println!("unsafe interrupts {:?}", topology.host.unsafe_interrupts);
-    println!("unsafe no-IOMMU mode {:?}", topology.host.unsafe_noiommu);
+    show_host(&topology.host);
     for (bdf, function) in &topology.functions {
         println!(
-            "{bdf} {:04x}:{:04x} class {:06x} group {:?} driver {:?} physfn {:?} reset {:?} cdev {:?} {:?}",
+            "{bdf} {:04x}:{:04x} class {:06x} group {:?} driver {:?} {:?} override {:?} physfn {:?} reset {:?} cdev {:?} {:?}",
             function.vendor,
             function.device,
             function.class,
             function.group.map(|group| group.0),
             function.driver,
+            function.driver_version,
+            function.driver_override,
             function.physfn,
             function.reset_methods,
             function.vfio_cdev,
             function.interrupts,
         );
+        let path: Vec<String> = topology
+            .path_above(*bdf)
+            .map(|above| above.bdf.to_string())
+            .collect();
+        println!("  below {path:?}");
+        println!("  {:x?}", function.config);
+        println!(
+            "  {:?} rom {:x?} {:?} {:?}",
+            function.sriov, function.rom, function.errors, function.link
+        );
+        if !(function.interfaces.is_empty() && function.controllers.is_empty()) {
+            println!("  {:?} {:?}", function.interfaces, function.controllers);
+        }
     }
     for (id, group) in &topology.groups {
         println!(
@@ -111,6 +125,24 @@ fn show_topology(topology: &Topology) {
             println!("  reserved {} {}", region.range, region.kind);
         }
     }
+}
+
+fn show_host(host: &HostState) {
+    println!("kernel {:?} {:?}", host.kernel, host.cmdline);
+    println!("interrupt remapping {:?}", host.remapping);
+    println!("unsafe interrupts {:?}", host.unsafe_interrupts);
+    println!("unsafe no-IOMMU mode {:?}", host.unsafe_noiommu);
+    for (name, setting) in &host.settings {
+        println!("setting {name} {:?}", setting.text);
+    }
+    println!("vulnerabilities {:?}", host.vulnerabilities);
+    println!("kernel configuration {:?}", host.kernel_config);
+    println!("pre-boot protection {:?}", host.preboot_protection);
+    for node in &host.vfio_nodes {
+        let path = node.path.display();
+        println!("node {path} {:o} {} {}", node.mode, node.uid, node.gid);
+    }
+    println!("locked memory {:?}", host.locked_memory_limit);
 }
 
 fn live(

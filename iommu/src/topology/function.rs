@@ -154,8 +154,8 @@ fn read_parent(root: &SysRoot, bdf: Bdf) -> Result<Option<Bdf>> {
     }
 }
 
-/// Reads `driver_override`, unless a driver of the host has the function: what is written there then changes nothing
-/// for us, and reading it waits for whoever changes the device, such as for a PF that is making its VFs.
+/// Reads `driver_override`, unless a driver of the host has the function: what it says then changes nothing for us, and
+/// reading it takes the device's lock, so that it waits while a driver is being bound or unbound.
 fn read_free_override(root: &SysRoot, bdf: Bdf, driver: Option<&str>) -> Result<Option<String>> {
     match driver {
         Some(driver) if !driver.contains("vfio") && driver != "pci-stub" => Ok(None),

@@ -107,6 +107,7 @@ fn the_kernels_own_facts_are_read() {
     let pf = function(
         &host()
             .pf("0000:04:00.0", 14)
+            .attribute("sriov_drivers_autoprobe", "1")
             .driver_version("5.6.1-k")
             .interface("ens1f1")
             .interface("ens1f0")
@@ -148,6 +149,7 @@ fn what_a_function_does_not_have_is_none() {
     assert_eq!((vf.sriov, vf.rom, vf.errors), (None, None, None));
     assert_eq!((vf.driver_version, vf.link), (None, None));
     assert!(vf.interfaces.is_empty() && vf.controllers.is_empty());
+    assert!(!function(&host(), PF).sriov.unwrap().is_probed);
 }
 
 #[test]

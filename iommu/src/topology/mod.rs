@@ -173,7 +173,7 @@ pub struct Function {
     pub class: u32,
     /// The driver it is bound to.
     pub driver: Option<String>,
-    /// `driver_override`, where set.
+    /// `driver_override`, where set; not read of a function that a driver of the host has.
     pub driver_override: Option<String>,
     /// The PF whose VF it is.
     pub physfn: Option<Bdf>,

@@ -1,4 +1,4 @@
-//! A host whose IOMMU does not remap interrupts: the kernel refuses the attachment, and Narrows says why.
+//! A host whose IOMMU does not remap interrupts: Narrows refuses by what the kernel shows, before it touches a device.
 
 use crate::{guest::GuestFile, host};
 

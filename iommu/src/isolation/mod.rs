@@ -4,10 +4,16 @@
 //! finds. A finding carries the evidence it was made from. What could not be read never passes.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod any_test;
 mod bars;
 mod boot;
 mod driver;
 mod express;
+#[cfg(test)]
+mod firing_test;
+#[cfg(test)]
+mod fixture_test;
 mod function;
 mod group;
 mod host;

@@ -239,6 +239,15 @@ fn what_one_refusal_says_is_not_said_again() {
         reports.iter().map(|report| report.id.name()).collect()
     };
     assert_eq!(ids(&host().no_iommu()), ["no-iommu"]);
+    let folder = format!("narrows-no-acs-{}", std::process::id());
+    let without_acs = on(FakeHost::new(std::env::temp_dir().join(folder)))
+        .bridge("0000:00:02.0", 1)
+        .acs(0x5f, 0)
+        .pf(PF, 12)
+        .under("0000:00:02.0")
+        .vf(VF, PF, 13);
+    assert!(ids(&without_acs).contains(&"acs-missing"));
+    assert_eq!(ids(&without_acs.no_iommu()), ["no-iommu"]);
     assert_eq!(ids(&host().config(&[0; 64])), ["config-unreadable"]);
     assert_eq!(ids(&host().no_group()), ["device-no-group"]);
     let both = host().no_group().group_type(12, "identity");

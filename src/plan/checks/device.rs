@@ -17,6 +17,8 @@ const IMPLIED: &[(CheckId, CheckId, &str)] = &[
     (CheckId::NoIommu, CheckId::NoInterruptRemapping, "off"),
     (CheckId::NoIommu, CheckId::DeviceNoGroup, "no group"),
     (CheckId::NoIommu, CheckId::PfIdentity, "no group"),
+    // The kernel switches ACS on for the sake of an IOMMU.
+    (CheckId::NoIommu, CheckId::AcsMissing, "ACS off"),
     (CheckId::DeviceNoGroup, CheckId::PfIdentity, "no group"),
     (CheckId::ConfigUnreadable, CheckId::AtsEnabled, NOT_READ),
     (CheckId::ConfigUnreadable, CheckId::PriEnabled, NOT_READ),

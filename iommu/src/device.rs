@@ -69,6 +69,54 @@ pub struct Region {
     pub is_msix_mappable: bool,
 }
 
+impl Region {
+    /// Reads a region out of what the kernel wrote for `index`. An area that is empty, leaves the region or overlaps
+    /// another makes the whole malformed.
+    ///
+    /// # Errors
+    /// What of it is malformed.
+    pub fn parse(index: u32, bytes: &[u8]) -> std::result::Result<Self, &'static str> {
+        const SHORT: &str = "the answer";
+        const SPARSE: &str = "the list of areas";
+        let flags = u32_at(bytes, offset_of!(abi::vfio_region_info, flags)).ok_or(SHORT)?;
+        let chain = u32_at(bytes, offset_of!(abi::vfio_region_info, cap_offset)).ok_or(SHORT)?;
+        let len = u64_at(bytes, offset_of!(abi::vfio_region_info, size)).ok_or(SHORT)?;
+        let offset = u64_at(bytes, offset_of!(abi::vfio_region_info, offset)).ok_or(SHORT)?;
+        offset.checked_add(len).ok_or("the size")?;
+        let capability = |id| {
+            let chain = (flags & abi::VFIO_REGION_INFO_FLAG_CAPS != 0).then_some(chain)?;
+            vfio::find_capability(bytes, chain, id)
+        };
+        let mut sparse = None;
+        if let Some(at) = capability(abi::VFIO_REGION_INFO_CAP_SPARSE_MMAP) {
+            let count = at.checked_add(8).and_then(|at| u32_at(bytes, at));
+            let pairs = at
+                .checked_add(16)
+                .zip(count)
+                .and_then(|(at, count)| vfio::pairs(bytes, at, count))
+                .ok_or(SPARSE)?;
+            if !are_areas(&pairs, len) {
+                return Err(SPARSE);
+            }
+            let area = |(offset, len)| MmapArea {
+                offset,
+                len: ByteLen::new(len),
+            };
+            sparse = Some(pairs.into_iter().map(area).collect());
+        }
+        Ok(Self {
+            index,
+            len: ByteLen::new(len),
+            offset,
+            can_read: flags & abi::VFIO_REGION_INFO_FLAG_READ != 0,
+            can_write: flags & abi::VFIO_REGION_INFO_FLAG_WRITE != 0,
+            can_mmap: flags & abi::VFIO_REGION_INFO_FLAG_MMAP != 0,
+            sparse,
+            is_msix_mappable: capability(abi::VFIO_REGION_INFO_CAP_MSIX_MAPPABLE).is_some(),
+        })
+    }
+}
+
 /// A part of a region that can be mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MmapArea {
@@ -357,50 +405,18 @@ impl AsFd for Device {
 fn read_region(bdf: Bdf, device: BorrowedFd<'_>, index: u32) -> Result<Region> {
     let bytes = vfio::device_get_region(device, index)
         .map_err(|error| failed(bdf, vfio::name::DEVICE_GET_REGION_INFO, &error))?;
-    parse_region(index, &bytes).map_err(|what| IommuError::BadRegion { bdf, index, what })
+    Region::parse(index, &bytes).map_err(|what| IommuError::BadRegion { bdf, index, what })
 }
 
-/// Reads a region out of what the kernel wrote. An area that leaves the region makes the whole malformed.
-fn parse_region(index: u32, bytes: &[u8]) -> std::result::Result<Region, &'static str> {
-    const SHORT: &str = "the answer";
-    const SPARSE: &str = "the list of areas";
-    let flags = u32_at(bytes, offset_of!(abi::vfio_region_info, flags)).ok_or(SHORT)?;
-    let chain = u32_at(bytes, offset_of!(abi::vfio_region_info, cap_offset)).ok_or(SHORT)?;
-    let len = u64_at(bytes, offset_of!(abi::vfio_region_info, size)).ok_or(SHORT)?;
-    let offset = u64_at(bytes, offset_of!(abi::vfio_region_info, offset)).ok_or(SHORT)?;
-    offset.checked_add(len).ok_or("the size")?;
-    let capability = |id| {
-        let chain = (flags & abi::VFIO_REGION_INFO_FLAG_CAPS != 0).then_some(chain)?;
-        vfio::find_capability(bytes, chain, id)
-    };
-    let mut sparse = None;
-    if let Some(at) = capability(abi::VFIO_REGION_INFO_CAP_SPARSE_MMAP) {
-        let count = at.checked_add(8).and_then(|at| u32_at(bytes, at));
-        let pairs = at
-            .checked_add(16)
-            .zip(count)
-            .and_then(|(at, count)| vfio::pairs(bytes, at, count))
-            .ok_or(SPARSE)?;
-        let is_within =
-            |&(start, size): &(u64, u64)| start.checked_add(size).is_some_and(|end| end <= len);
-        if !pairs.iter().all(is_within) {
-            return Err(SPARSE);
-        }
-        let area = |(offset, len)| MmapArea {
-            offset,
-            len: ByteLen::new(len),
-        };
-        sparse = Some(pairs.into_iter().map(area).collect());
-    }
-    Ok(Region {
-        index,
-        len: ByteLen::new(len),
-        offset,
-        can_read: flags & abi::VFIO_REGION_INFO_FLAG_READ != 0,
-        can_write: flags & abi::VFIO_REGION_INFO_FLAG_WRITE != 0,
-        can_mmap: flags & abi::VFIO_REGION_INFO_FLAG_MMAP != 0,
-        sparse,
-        is_msix_mappable: capability(abi::VFIO_REGION_INFO_CAP_MSIX_MAPPABLE).is_some(),
+/// Whether these are parts of a region of `len` bytes, none empty, no two of them overlapping.
+fn are_areas(pairs: &[(u64, u64)], len: u64) -> bool {
+    let mut sorted = pairs.to_vec();
+    sorted.sort_unstable();
+    let mut free = 0;
+    sorted.into_iter().all(|(start, size)| {
+        let is_apart = start >= free && size > 0;
+        free = start.saturating_add(size);
+        is_apart && start.checked_add(size).is_some_and(|end| end <= len)
     })
 }
 

@@ -36,7 +36,7 @@ fn sparse(next: u32, areas: &[(u64, u64)]) -> Vec<u8> {
 fn a_bar_with_both_capabilities_is_read_whole() {
     let mut capabilities = sparse(64, &[(0x2000, 0x2000)]);
     capabilities.extend([3, 0, 1, 0, 0, 0, 0, 0]);
-    let found = parse_region(3, &region(0xf, 0x4000, 3 << 40, &capabilities)).unwrap();
+    let found = Region::parse(3, &region(0xf, 0x4000, 3 << 40, &capabilities)).unwrap();
     let wanted = Region {
         index: 3,
         len: ByteLen::new(0x4000),
@@ -56,7 +56,7 @@ fn a_bar_with_both_capabilities_is_read_whole() {
 #[test]
 fn capabilities_count_only_when_flagged() {
     let capabilities = sparse(0, &[(0, 0x1000)]);
-    let found = parse_region(0, &region(0x7, 0x4000, 0, &capabilities)).unwrap();
+    let found = Region::parse(0, &region(0x7, 0x4000, 0, &capabilities)).unwrap();
     assert_eq!(found.sparse, None);
 }
 
@@ -64,9 +64,37 @@ fn capabilities_count_only_when_flagged() {
 fn an_area_outside_its_region_is_malformed() {
     for area in [(0x4000, 1), (0, 0x4001), (u64::MAX, 2)] {
         let capabilities = sparse(0, &[area]);
-        parse_region(0, &region(0xf, 0x4000, 0, &capabilities)).unwrap_err();
+        Region::parse(0, &region(0xf, 0x4000, 0, &capabilities)).unwrap_err();
     }
-    parse_region(0, &region(0xf, 2, u64::MAX, &[])).unwrap_err();
+    Region::parse(0, &region(0xf, 2, u64::MAX, &[])).unwrap_err();
+}
+
+#[test]
+fn areas_that_overlap_or_are_empty_are_malformed() {
+    for areas in [
+        &[(0, 0x2000), (0x1000, 0x1000)][..],
+        &[(0x1000, 0x1000), (0, 0x1001)],
+        &[(0, 0x1000), (0, 0x1000)],
+        &[(0x1000, 0)],
+    ] {
+        Region::parse(0, &region(0xf, 0x4000, 0, &sparse(0, areas))).unwrap_err();
+    }
+    let apart = sparse(0, &[(0x2000, 0x1000), (0, 0x2000)]);
+    Region::parse(0, &region(0xf, 0x4000, 0, &apart)).unwrap();
+}
+
+#[test]
+fn a_list_of_capabilities_that_leads_back_ends() {
+    for next in [32, 16, 1] {
+        let capabilities = sparse(next, &[]);
+        let mut other = capabilities.clone();
+        other[0] = 2;
+        Region::parse(0, &region(0xf, 0x4000, 0, &other)).unwrap();
+    }
+    // More areas than there are bytes.
+    let mut many = sparse(0, &[(0, 0x1000)]);
+    many[8..12].copy_from_slice(&u32::MAX.to_ne_bytes());
+    Region::parse(0, &region(0xf, 0x4000, 0, &many)).unwrap_err();
 }
 
 #[test]
@@ -94,7 +122,7 @@ fn on_file(bytes: &[u8]) -> Device {
     Device {
         bdf: "0000:01:10.0".parse().unwrap(),
         file,
-        config: parse_region(7, &region(3, 256, 0x1000, &[])).unwrap(),
+        config: Region::parse(7, &region(3, 256, 0x1000, &[])).unwrap(),
     }
 }
 
@@ -148,7 +176,7 @@ proptest! {
         if bytes.len() > 16 {
             bytes[12..16].copy_from_slice(&[chain, 0, 0, 0]);
         }
-        if let Ok(region) = parse_region(0, &bytes) {
+        if let Ok(region) = Region::parse(0, &bytes) {
             for area in region.sparse.iter().flatten() {
                 prop_assert!(area.offset + area.len.raw() <= region.len.raw());
             }

@@ -116,6 +116,10 @@ pub struct Function {
     pub msix_pba_bar: u32,
     /// MSI-X: offset of the pending bits in that BAR, in bytes.
     pub msix_pba_offset: u32,
+    /// MSI-X: entries of the device's own table, of which the guest may use `vectors`; no page of them is mapped.
+    pub msix_entries: u32,
+    /// Not used, zero: the structure has no padding.
+    pub reserved: u32,
     /// The BARs by index.
     pub bars: [Bar; 6],
 }
@@ -157,6 +161,19 @@ pub struct Handoff {
 }
 
 const _: () = assert!(ACPI_BYTES as u64 <= machine::ACPI_BYTES);
+// No padding: the structure crosses as bytes.
+const _: () = assert!(size_of::<Bar>() == 4 * 8 + 2 * 4 + MAX_SPANS * size_of::<Span>());
+const _: () = assert!(size_of::<Function>() == 10 * 4 + 2 * 8 + 6 * size_of::<Bar>());
+const _: () = assert!(
+    size_of::<Handoff>()
+        == 2 * 8
+            + 8 * 4
+            + MAX_RAM_RANGES * size_of::<RamRange>()
+            + MAX_IMAGES * size_of::<ImageRange>()
+            + MAX_FUNCTIONS * size_of::<Function>()
+            + CMDLINE_BYTES
+            + ACPI_BYTES
+);
 
 impl Handoff {
     /// A handoff that describes nothing yet.
@@ -196,6 +213,8 @@ impl Handoff {
             msix_table_offset: 0,
             msix_pba_bar: 0,
             msix_pba_offset: 0,
+            msix_entries: 0,
+            reserved: 0,
             bars: [NO_BAR; 6],
         };
         Self {

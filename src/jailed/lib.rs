@@ -5,6 +5,10 @@
 //! The order of the `mod` lines is the dependency order: a module uses only those above it.
 #![cfg_attr(not(test), no_std)]
 
+// Fixtures are shared with the fuzz targets, which know this package by its name.
+#[cfg(test)]
+extern crate self as jailed;
+
 pub mod addr;
 pub mod device;
 pub mod handoff;

@@ -177,6 +177,7 @@ pub(super) fn interrupts_of(function: &topology::Function, max_vectors: u32) -> 
             pba_offset,
         } => {
             let interrupts = Interrupts::Msix {
+                entries: vectors,
                 table_bar,
                 table_offset,
                 pba_bar,

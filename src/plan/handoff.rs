@@ -113,11 +113,20 @@ fn function(planned: &Function, opened: &OpenedFunction) -> Result<handoff::Func
         Interrupts::None => InterruptKind::None,
         Interrupts::Msi => InterruptKind::Msi,
         Interrupts::Msix {
+            entries,
             table_bar,
             table_offset,
             pba_bar,
             pba_offset,
         } => {
+            // What was fenced is what sysfs told of: a larger table would lie in pages that are mapped.
+            if opened.vectors != entries {
+                return Err(changed(format!(
+                    "VFIO reports {} entries of the MSI-X table, sysfs {entries}",
+                    opened.vectors
+                )));
+            }
+            out.msix_entries = entries;
             out.msix_table_bar = table_bar.into();
             out.msix_table_offset = table_offset;
             out.msix_pba_bar = pba_bar.into();
@@ -132,6 +141,12 @@ fn function(planned: &Function, opened: &OpenedFunction) -> Result<handoff::Func
         .enumerate()
     {
         let Some(bar) = bar else { continue };
+        let has_upper_half = index < 5 && planned.bars.get(index + 1).is_some_and(Option::is_none);
+        if bar.is_64bit && !has_upper_half {
+            return Err(changed(format!(
+                "BAR {index} is of 64 bits, and its upper half is another BAR or none"
+            )));
+        }
         if region.len_bytes != bar.at.len_bytes() {
             return Err(changed(format!(
                 "VFIO reports {:#x} bytes of BAR {index}, sysfs {:#x}",
@@ -141,7 +156,36 @@ fn function(planned: &Function, opened: &OpenedFunction) -> Result<handoff::Func
         }
         *place = handoff_bar(bar, region)?;
     }
-    Ok(out)
+    match overlap(opened) {
+        Some((one, other)) => Err(changed(format!(
+            "VFIO reports {one} and {other} at the same place of the device's file"
+        ))),
+        None => Ok(out),
+    }
+}
+
+/// Two regions of a device that overlap or wrap: a write to a BAR would be one to configuration space.
+fn overlap(opened: &OpenedFunction) -> Option<(String, String)> {
+    let bars = opened.bars.iter().enumerate();
+    let mut regions: Vec<(u64, Option<u64>, String)> = bars
+        .map(|(index, region)| (region, format!("BAR {index}")))
+        .chain([(&opened.config, "configuration space".to_owned())])
+        .filter(|(region, _)| region.len_bytes > 0)
+        .map(|(region, name)| {
+            (
+                region.offset,
+                region.offset.checked_add(region.len_bytes),
+                name,
+            )
+        })
+        .collect();
+    regions.sort();
+    let neighbours = regions.iter().zip(regions.iter().skip(1));
+    let meets = |(one, other): &(&(u64, Option<u64>, String), &(u64, Option<u64>, String))| {
+        one.1.is_none_or(|end| end > other.0)
+    };
+    let found = neighbours.into_iter().find(meets);
+    found.map(|(one, other)| (one.2.clone(), other.2.clone()))
 }
 
 fn handoff_bar(bar: &Bar, region: Region) -> Result<handoff::Bar, Report> {

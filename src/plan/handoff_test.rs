@@ -85,12 +85,18 @@ fn a_handoff_carries_the_plan_and_the_opened_devices() {
 #[test]
 fn a_device_that_is_not_the_planned_one_is_refused() {
     let plan = plan();
-    let changes: [fn(&mut OpenedFunction); 5] = [
+    let changes: [fn(&mut OpenedFunction); 9] = [
         |o| o.bars[0].len_bytes = 0x8000,
         |o| o.bars[3].len_bytes = 0,
         |o| o.config.len_bytes = 0,
         |o| o.can_reset = false,
         |o| o.vectors = 1,
+        // A table of another size than the one whose pages are not mapped.
+        |o| o.vectors = 4,
+        |o| o.vectors = 2048,
+        // A write to a BAR would be one to configuration space, or to another BAR.
+        |o| o.bars[3].offset = (7 << 40) - 0x2000,
+        |o| o.bars[0].offset = 3 << 40,
     ];
     for change in changes {
         let mut opened = opened();
@@ -99,4 +105,20 @@ fn a_device_that_is_not_the_planned_one_is_refused() {
         assert_eq!(report.id.name(), "device-changed", "{report}");
     }
     assert_eq!(plan.handoff(&[]).unwrap_err().id.name(), "bug");
+}
+
+/// Sysfs promised a BAR of 64 bits where the next register is a BAR of its own.
+#[test]
+fn a_bar_without_room_for_its_upper_half_is_refused() {
+    let lines = "0xfd000000 0xfd003fff 0x140204\n0xfd004000 0xfd007fff 0x140204\n0x0 0x0 0x0\n\
+                 0xfd008000 0xfd00bfff 0x140204\n";
+    let more = format!("{}max_vectors = 2\n", device(VF));
+    let plan = planned(&host().attribute("resource", lines), &more).unwrap();
+    let mut opened = opened();
+    opened.bars[1] = Region {
+        offset: 1 << 40,
+        len_bytes: 0x4000,
+    };
+    let report = plan.handoff(&[opened]).unwrap_err();
+    assert_eq!(report.id.name(), "device-changed", "{report}");
 }

@@ -14,6 +14,8 @@ mod layout;
 #[cfg(test)]
 mod layout_test;
 #[cfg(test)]
+mod lying_test;
+#[cfg(test)]
 mod plan_test;
 #[cfg(test)]
 mod refusal_test;

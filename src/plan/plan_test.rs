@@ -97,6 +97,7 @@ fn a_plan_names_everything_the_supervisor_does() {
     assert_eq!(first.binding, Binding::ToBind { set_override: true });
     assert_eq!((first.vectors, first.has_reset), (3, true));
     let msix = Interrupts::Msix {
+        entries: 3,
         table_bar: 3,
         table_offset: 0,
         pba_bar: 3,

@@ -178,6 +178,8 @@ pub enum Interrupts {
     Msi,
     /// MSI-X, with its table and pending bits inside of memory BARs.
     Msix {
+        /// Entries of the device's own table, 1 to 2048.
+        entries: u32,
         /// BAR of the table.
         table_bar: u8,
         /// Offset of the table in its BAR, in bytes.

@@ -18,6 +18,7 @@ pub(super) const ROOT_ONLY: Reason = "only root may read more than 64 bytes";
 pub(super) const NOT_GIVEN: Reason = "the kernel gives only the first part of configuration space";
 const NO_HEADER: Reason = "the header is neither a device's nor a bridge's";
 const IN_HEADER: Reason = "a capability lies within the header";
+const CAPABILITY_NO_ANSWER: Reason = "a capability does not answer";
 const LOOP: Reason = "the capability list has a loop";
 const IN_CONVENTIONAL: Reason = "an extended capability lies within the conventional space";
 const EXTENDED_LOOP: Reason = "the list of extended capabilities has a loop";
@@ -101,6 +102,9 @@ impl Capabilities<'_> {
             return Err(IN_HEADER);
         }
         let id = byte_at(self.config, at).ok_or(BEYOND)?;
+        if id == u8::MAX {
+            return Err(CAPABILITY_NO_ANSWER);
+        }
         self.next = field(self.config, at, 1).ok_or(BEYOND)?;
         Ok((id, at))
     }

@@ -22,15 +22,16 @@ pub fn parse_interrupts(config: &[u8]) -> Interrupts {
 
 fn parse(config: &[u8]) -> Result<Interrupts, Reason> {
     let space = conventional(config);
-    let mut msi = Interrupts::None;
+    let (mut msi, mut msix) = (Interrupts::None, None);
+    // To the list's end, even where what is looked for is found: a list that is broken anywhere is not believed.
     for capability in Header::parse(config)?.capabilities(config) {
         match capability? {
-            (CAP_MSIX, at) => return parse_msix(space, at),
+            (CAP_MSIX, at) if msix.is_none() => msix = Some(parse_msix(space, at)?),
             (CAP_MSI, at) if msi == Interrupts::None => msi = parse_msi(space, at)?,
             _ => {}
         }
     }
-    Ok(msi)
+    Ok(msix.unwrap_or(msi))
 }
 
 fn parse_msi(config: &[u8], at: usize) -> Result<Interrupts, Reason> {

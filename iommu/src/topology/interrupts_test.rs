@@ -49,6 +49,18 @@ fn malformed_lists_are_unknown_with_a_reason() {
             config(256, 0x50, &[(0x50, &[1, 0x60]), (0x60, &[1, 0x50])]),
         ),
         ("into the header", config(256, 0x50, &[(0x50, &[1, 0x10])])),
+        (
+            "loop behind what is looked for",
+            config(256, 0x70, &[(0x70, MSIX), (0x71, &[0x70])]),
+        ),
+        (
+            "no answer from a capability",
+            config(
+                256,
+                0x70,
+                &[(0x70, MSIX), (0x71, &[0x80]), (0x80, &[0xff, 0])],
+            ),
+        ),
         ("beyond 64 bytes", config(64, 0x50, &[])),
         (
             "cut in the middle",

@@ -8,8 +8,8 @@
     reason = "without libc, entry point and memory functions are ours"
 )]
 
-use jailed::handoff::Ending;
-use jailed::sys::syscall::exit_group;
+use jailed::handoff::{Ending, VcpuFds};
+use jailed::sys::syscall::{Fd, exit_group};
 use jailed::vcpu::failure::Failure;
 use jailed::vcpu::run::{Guest, run_vcpu};
 use jailed::vcpu::{boot, registers, setup};
@@ -44,7 +44,11 @@ fn build() -> Result<&'static Guest, Failure> {
     let (kvm, vm) = setup::create_vm()?;
     let mut slots = setup::Slots::new(vm);
     let mut ram = slots.map_ram(handoff)?;
-    let entry = boot::load(&mut ram, handoff)?;
+    let images = boot::Images {
+        kernel: Fd::new(VcpuFds::KERNEL),
+        initramfs: Fd::new(VcpuFds::INITRAMFS),
+    };
+    let entry = boot::load(&mut ram, handoff, images)?;
     registers::write_gdt(&mut ram, entry).map_err(boot::fill_failure)?;
     slots.map_images(handoff, fds)?;
     slots.map_bars(handoff, fds)?;

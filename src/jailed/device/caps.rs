@@ -22,33 +22,36 @@ const FIRST: u8 = 0x40;
 /// More than fit between [`FIRST`] and the end: a longer list is a loop.
 const MOST: usize = 48;
 
-/// Walks the list in `config`, the first 256 bytes or fewer.
+/// Walks the list in `config`, the first 256 bytes or fewer; `None` for a list that is none.
 ///
-/// The walk ends at the first pointer that leads out of range and after as many steps as capabilities can exist. What
-/// was found before that counts; what lies behind it is hidden.
+/// That is one which leaves its place, meets a byte that does not answer, or has a loop: the walk ends after as many
+/// steps as capabilities can exist. Nothing of such a list is believed.
 #[must_use]
-pub fn walk(config: &[u8]) -> Caps {
+pub fn walk(config: &[u8]) -> Option<Caps> {
     let mut found = Caps::default();
     let byte = |offset: usize| config.get(offset).copied();
-    if byte(STATUS).is_none_or(|status| status & 0x10 == 0) {
-        return found;
+    if byte(STATUS)? & 0x10 == 0 {
+        return Some(found);
     }
-    let mut next = byte(POINTER);
+    let mut next = byte(POINTER)? & !3;
     for _ in 0..MOST {
-        let Some(at) = next.map(|n| n & !3).filter(|n| *n >= FIRST) else {
-            break;
-        };
-        let kind = byte(usize::from(at));
-        let place = match kind {
-            Some(0x01) => &mut found.power,
-            Some(0x05) => &mut found.msi,
-            Some(0x10) => &mut found.express,
-            Some(0x11) => &mut found.msix,
-            Some(0xFF) | None => break,
-            Some(_) => &mut None,
+        if next == 0 {
+            return Some(found);
+        }
+        if next < FIRST {
+            return None;
+        }
+        let at = next;
+        let place = match byte(usize::from(at))? {
+            0x01 => &mut found.power,
+            0x05 => &mut found.msi,
+            0x10 => &mut found.express,
+            0x11 => &mut found.msix,
+            0xFF => return None,
+            _ => &mut None,
         };
         place.get_or_insert(at);
-        next = byte(usize::from(at | 1));
+        next = byte(usize::from(at | 1))? & !3;
     }
-    found
+    (next == 0).then_some(found)
 }

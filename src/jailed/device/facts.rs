@@ -5,7 +5,10 @@ use super::{
     config::{Contradiction, DeviceBytes, Places},
     policy::{self, FactKind, Row, Structure, TABLE},
 };
-use crate::handoff::{self, InterruptKind};
+use crate::{
+    handoff::{self, InterruptKind},
+    machine::PAGE_BYTES,
+};
 
 /// What the device has at a row's place.
 pub(super) fn device_value(device: &DeviceBytes, offset: u8, row: &Row) -> u32 {
@@ -33,7 +36,11 @@ impl<'a> Facts<'a> {
         device: &DeviceBytes,
         function: &'a handoff::Function,
     ) -> Result<Self, Contradiction> {
-        let found = caps::walk(device);
+        // All ones: the device is gone, or never answered.
+        if device.iter().all(|byte| *byte == 0xFF) {
+            return Err(Contradiction);
+        }
+        let found = caps::walk(device).ok_or(Contradiction)?;
         let kind = function.interrupt_kind;
         let shown = |place: Option<u8>, as_kind: InterruptKind| match place {
             Some(_) if kind == as_kind as u32 => Ok(place),
@@ -69,8 +76,9 @@ impl<'a> Facts<'a> {
         )?;
         if let Some(control) = register(facts.places.msi, 2, 2) {
             facts.msi_form = control & 0x180;
-            let most = 1_u32 << (control >> 1 & 7).min(5);
-            if !function.vectors.is_power_of_two() || function.vectors > most {
+            let log = control >> 1 & 7;
+            let most = 1_u32 << log;
+            if log > 5 || !function.vectors.is_power_of_two() || function.vectors > most {
                 return Err(Contradiction);
             }
         }
@@ -79,6 +87,7 @@ impl<'a> Facts<'a> {
             return Err(Contradiction);
         }
         if facts.overlaps()
+            || has_shared_region(function)
             || !function
                 .bars
                 .iter()
@@ -90,7 +99,7 @@ impl<'a> Facts<'a> {
         Ok(facts)
     }
 
-    /// MSI-X where the handoff says, with at least its vectors, and within its BAR.
+    /// MSI-X where and as large as the handoff says, table and pending bits within their BARs, apart, and not mapped.
     fn check_geometry(
         &self,
         control: Option<u32>,
@@ -102,25 +111,25 @@ impl<'a> Facts<'a> {
         };
         let f = self.function;
         let entries = u64::from(control & 0x7FF).saturating_add(1);
-        let fits = |bar: u32, offset: u32, bytes: u64| {
-            let bar = usize::try_from(bar).ok().and_then(|b| f.bars.get(b));
-            bar.is_some_and(|bar| u64::from(offset).saturating_add(bytes) <= bar.len_bytes)
+        let table = Place {
+            register: table,
+            len_bytes: entries.saturating_mul(16),
         };
-        let is_same = table == f.msix_table_offset | f.msix_table_bar
-            && pending == f.msix_pba_offset | f.msix_pba_bar
+        let pending = Place {
+            register: pending,
+            len_bytes: entries.div_ceil(64).saturating_mul(8),
+        };
+        // A second answer that differs from the first would leave pages mapped that hold the table now.
+        let is_same = table.register == f.msix_table_offset | f.msix_table_bar
+            && pending.register == f.msix_pba_offset | f.msix_pba_bar
             && f.msix_table_offset & 7 == 0
             && f.msix_pba_offset & 7 == 0
+            && entries == u64::from(f.msix_entries)
             && u64::from(f.vectors) <= entries;
-        let is_inside = fits(
-            f.msix_table_bar,
-            f.msix_table_offset,
-            entries.saturating_mul(16),
-        ) && fits(
-            f.msix_pba_bar,
-            f.msix_pba_offset,
-            entries.div_ceil(64).saturating_mul(8),
-        );
-        if is_same && is_inside {
+        let is_fenced = [&table, &pending]
+            .into_iter()
+            .all(|place| place.is_fenced(f));
+        if is_same && is_fenced && !table.overlaps(&pending) {
             Ok(())
         } else {
             Err(Contradiction)
@@ -205,6 +214,45 @@ impl<'a> Facts<'a> {
     }
 }
 
+/// Where a device says that its table or its pending bits are.
+struct Place {
+    /// Offset, and the BAR in the three lowest bits.
+    register: u32,
+    len_bytes: u64,
+}
+
+impl Place {
+    fn start(&self) -> u64 {
+        u64::from(self.register & !7)
+    }
+
+    fn end(&self) -> u64 {
+        self.start().saturating_add(self.len_bytes)
+    }
+
+    /// Whether it lies in its BAR, and no page of it is mapped into the guest.
+    fn is_fenced(&self, function: &handoff::Function) -> bool {
+        let index = usize::try_from(self.register & 7).ok();
+        let Some(bar) = index.and_then(|index| function.bars.get(index)) else {
+            return false;
+        };
+        let first_page = self.start() & !(PAGE_BYTES.saturating_sub(1));
+        let count = usize::try_from(bar.span_count).unwrap_or(usize::MAX);
+        let is_mapped = bar.spans.iter().take(count).any(|span| {
+            let span_end = span.offset.saturating_add(span.len_bytes);
+            // Spans are whole pages, so one that begins behind the last byte begins behind its page.
+            span.offset < self.end() && first_page < span_end
+        });
+        self.end() <= bar.len_bytes && !is_mapped
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.register & 7 == other.register & 7
+            && self.start() < other.end()
+            && other.start() < self.end()
+    }
+}
+
 /// The dword of a BAR: address and kind, and the bits above its size as writable.
 fn bar_value(function: &handoff::Function, index: usize) -> (u32, u32) {
     let low = |n: u64| u32::try_from(n & 0xFFFF_FFFF).unwrap_or(0);
@@ -223,20 +271,50 @@ fn bar_value(function: &handoff::Function, index: usize) -> (u32, u32) {
     }
 }
 
+/// Whether two BARs, or one and configuration space, are the same place of the device's descriptor: a write to a
+/// register would be one to something else.
+fn has_shared_region(function: &handoff::Function) -> bool {
+    let regions = || {
+        let bars = function.bars.iter().map(|b| (b.region_offset, b.len_bytes));
+        bars.chain([(function.config_offset, function.config_bytes)])
+            .filter(|(_, len_bytes)| *len_bytes > 0)
+            .map(|(start, len_bytes)| (start, start.saturating_add(len_bytes)))
+    };
+    regions().any(|(start, end)| regions().filter(|(s, e)| *s < end && start < *e).count() > 1)
+}
+
+/// x86-64's widest physical address.
+const MAX_PHYS_BITS: u32 = 52;
+
+/// Whether what is mapped of a BAR is whole pages of it.
+fn are_sane_spans(bar: &handoff::Bar) -> bool {
+    let count = usize::try_from(bar.span_count).unwrap_or(usize::MAX);
+    count <= bar.spans.len()
+        && bar.spans.iter().take(count).all(|span| {
+            span.offset.is_multiple_of(PAGE_BYTES)
+                && span.len_bytes.is_multiple_of(PAGE_BYTES)
+                && span
+                    .offset
+                    .checked_add(span.len_bytes)
+                    .is_some_and(|end| end <= bar.len_bytes)
+        })
+}
+
 /// Whether a BAR of the handoff can be shown at all.
 fn is_sane_bar(index: usize, bar: &handoff::Bar) -> bool {
     let is_64bit = bar.is_64bit == 1;
     bar.len_bytes == 0
         || bar.len_bytes.is_power_of_two()
-            && bar.len_bytes >= crate::machine::PAGE_BYTES
+            && bar.len_bytes >= PAGE_BYTES
             && bar.gpa.is_multiple_of(bar.len_bytes)
             && bar.is_64bit <= 1
             && bar.is_prefetchable <= 1
             && (!is_64bit || index < 5)
-            && (is_64bit
-                || bar
-                    .gpa
-                    .checked_add(bar.len_bytes)
-                    .is_some_and(|end| end <= 1 << 32))
+            && bar
+                .gpa
+                .checked_add(bar.len_bytes)
+                .is_some_and(|end| end <= 1 << if is_64bit { MAX_PHYS_BITS } else { 32 })
+            && are_sane_spans(bar)
+            && bar.region_offset.is_multiple_of(PAGE_BYTES)
             && bar.region_offset.checked_add(bar.len_bytes).is_some()
 }

@@ -24,4 +24,16 @@ pub mod watch;
 #[cfg(test)]
 mod function_test;
 #[cfg(test)]
+mod lying_test;
+#[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod registers_test;
+#[cfg(test)]
+mod sequences_test;
+#[cfg(test)]
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a test that overflows fails"
+)]
+pub mod simulated;

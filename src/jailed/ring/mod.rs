@@ -103,6 +103,15 @@ pub struct RouteUpdate {
     pub is_live: bool,
 }
 
+impl RouteUpdate {
+    /// Whether it names a message to a local APIC, or none.
+    ///
+    /// *Source:* `Intel SDM volume 3, section 11.11.1 (message address register format)`.
+    const fn is_deliverable(&self) -> bool {
+        self.address == 0 || self.address >> 20 == 0xFEE
+    }
+}
+
 /// D's answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reply {

@@ -50,7 +50,7 @@ fn answer(vcpu: usize, request: &Request) -> Reply {
     let route = request.value.is_multiple_of(3).then_some(RouteUpdate {
         first_vector: 2,
         count: 6,
-        address: request.offset,
+        address: 0xFEE0_0000 | request.offset & 0xF_FFFC,
         data: u32::try_from(vcpu).unwrap(),
         is_live: request.value.is_multiple_of(2),
     });
@@ -299,6 +299,43 @@ fn routes_of_other_vectors_break_the_ring() {
             address: 0,
             data: 0,
             is_live: false,
+        };
+        let reply = Reply {
+            value: 0,
+            route: Some(route),
+        };
+        std::thread::scope(|scope| {
+            let caller = scope.spawn(|| vcpu_side.call(0, &write(0, 1)));
+            while !matches!(
+                device_side.next_request(0, Some(5)),
+                Ok(Next::Request { .. })
+            ) {}
+            device_side.reply(0, &reply);
+            assert_eq!(
+                caller.join().unwrap(),
+                is_taken.then_some(reply).ok_or(PeerBroken)
+            );
+        });
+    }
+}
+
+#[test]
+fn routes_that_are_no_interrupts_break_the_ring() {
+    for (address, is_taken) in [
+        (0, true),
+        (0xFEE0_0000, true),
+        (0xFEEF_FFFC, true),
+        (0xFEF0_0000, false),
+        (0xFED0_0000, false),
+        (0x1_FEE0_0000, false),
+    ] {
+        let (_, vcpu_side, device_side) = both_sides(1, 2);
+        let route = RouteUpdate {
+            first_vector: 0,
+            count: 1,
+            address,
+            data: 0x31,
+            is_live: true,
         };
         let reply = Reply {
             value: 0,

@@ -201,13 +201,17 @@ impl VcpuSide {
         if count == 0 {
             return Ok(Reply { value, route: None });
         }
+        let live = word(slot::ROUTE_LIVE);
         let route = RouteUpdate {
             first_vector: word(slot::ROUTE_FIRST),
             count,
             address: long(slot::ROUTE_ADDRESS),
             data: word(slot::ROUTE_DATA),
-            is_live: word(slot::ROUTE_LIVE) != 0,
+            is_live: live == 1,
         };
+        if live > 1 || !route.is_deliverable() {
+            return Err(PeerBroken);
+        }
         let vectors = self.vectors.get(function).copied().unwrap_or(0);
         let end = route.first_vector.checked_add(count);
         if end.is_none_or(|end| end > vectors) {

@@ -5,7 +5,7 @@
 use super::failure::Failure;
 use super::memory_map::{HIGH_START, MemoryMap, between, highest_fit, is_loadable, lowest_fit};
 use crate::addr::{Gpa, GpaRange};
-use crate::handoff::{Handoff, KernelFault, Stage, VcpuFds};
+use crate::handoff::{Handoff, KernelFault, Stage};
 use crate::machine;
 use crate::sys::file::read_at;
 use crate::sys::memory::{FillError, GuestRam, file_len};
@@ -48,13 +48,22 @@ pub struct Facts {
     pub map: MemoryMap,
 }
 
+/// The files that are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Images {
+    /// The kernel image.
+    pub kernel: Fd,
+    /// The initramfs, where the handoff says that there is one.
+    pub initramfs: Fd,
+}
+
 /// Loads everything into RAM: how to enter the kernel.
 ///
 /// # Errors
 /// [`Failure`] of the stages `Kernel`, `TooLittleRam` and `ReadImage`.
-pub fn load(ram: &mut GuestRam, handoff: &Handoff) -> Result<Entry, Failure> {
+pub fn load(ram: &mut GuestRam, handoff: &Handoff, images: Images) -> Result<Entry, Failure> {
     let mut head = [0; 4096];
-    let kernel = Fd::new(VcpuFds::KERNEL);
+    let kernel = images.kernel;
     let kernel_bytes = file_len(kernel).map_err(Failure::at(Stage::ReadImage, 0))?;
     let head = read_part(kernel, &mut head, 0)?;
     write_common(ram, handoff)?;
@@ -75,7 +84,8 @@ pub fn load(ram: &mut GuestRam, handoff: &Handoff) -> Result<Entry, Failure> {
             image.payload_bytes,
         )
         .map_err(fill_failure)?;
-        let initramfs = load_initramfs(ram, handoff, image.initramfs_limit, range)?;
+        let limit = image.initramfs_limit;
+        let initramfs = load_initramfs(ram, handoff, images.initramfs, limit, range)?;
         linux::write_boot_params(ram, &image, &facts(initramfs)).map_err(fill_failure)?;
         let entry = range.start().checked_add(bzimage::ENTRY_OFFSET);
         return Ok(Entry::Linux64(entry.ok_or(KernelFault::OutOfRange)?));
@@ -84,7 +94,7 @@ pub fn load(ram: &mut GuestRam, handoff: &Handoff) -> Result<Entry, Failure> {
         let (range, entry) = load_elf(ram, handoff, kernel, kernel_bytes, head)?;
         // No header says how high the initramfs may lie: as high as a bzImage of Linux says.
         let limit = Gpa::new(0x8000_0000);
-        let initramfs = load_initramfs(ram, handoff, limit, range)?;
+        let initramfs = load_initramfs(ram, handoff, images.initramfs, limit, range)?;
         pvh::write_start_info(ram, &facts(initramfs)).map_err(fill_failure)?;
         return Ok(Entry::Pvh(entry));
     }
@@ -176,13 +186,13 @@ fn load_elf(
 fn load_initramfs(
     ram: &mut GuestRam,
     handoff: &Handoff,
+    file: Fd,
     limit: Gpa,
     taken: GpaRange,
 ) -> Result<Option<GpaRange>, Failure> {
     if handoff.has_initramfs == 0 {
         return Ok(None);
     }
-    let file = Fd::new(VcpuFds::INITRAMFS);
     let len_bytes = file_len(file).map_err(Failure::at(Stage::ReadImage, 0))?;
     if len_bytes == 0 {
         return Ok(None);

@@ -1,0 +1,1 @@
+//! The targets are tests: see `main.rs`.

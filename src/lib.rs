@@ -12,6 +12,8 @@ pub mod host;
 
 pub mod plan;
 
+pub mod view;
+
 pub mod supervisor;
 
 pub mod cli;

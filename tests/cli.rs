@@ -112,7 +112,8 @@ fn check_points_at_the_mistake() {
            4 | vcpu = 2\n    \
              | ^^^^\n  \
            why: an unknown key is refused, so that no wish is silently ignored\n  \
-           fix: did you mean `vcpus`? (docs/errors.md#spec-unknown-key)\n"
+           fix: did you mean `vcpus`?\n  \
+           more: narrows explain spec-unknown-key\n"
     );
 }
 

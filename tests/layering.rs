@@ -41,7 +41,16 @@ const PATHS: &[&str] = &[
 ];
 
 /// The order of `mod` lines in `src/lib.rs`.
-const ORDER: &[&str] = &["error", "spec", "sys", "host", "plan", "supervisor", "cli"];
+const ORDER: &[&str] = &[
+    "error",
+    "spec",
+    "sys",
+    "host",
+    "plan",
+    "view",
+    "supervisor",
+    "cli",
+];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -75,6 +84,12 @@ const RULES: &[Rule] = &[
         forbidden: IMPURE,
     },
     Rule {
+        place: "src/view",
+        modules: &["error", "spec", "host"],
+        jailed: Some(&[]),
+        forbidden: IMPURE,
+    },
+    Rule {
         place: "src/supervisor",
         modules: &["error", "spec", "sys", "host", "plan"],
         jailed: CONTRACT,
@@ -82,7 +97,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/cli",
-        modules: &["error", "spec", "host", "plan", "supervisor"],
+        modules: &["error", "spec", "host", "plan", "view", "supervisor"],
         jailed: Some(&[]),
         forbidden: &[],
     },

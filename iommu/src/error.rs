@@ -57,6 +57,16 @@ impl Errno {
             .find(|(raw, _)| *raw == self.0)
             .map(|(_, name)| *name)
     }
+
+    /// The errno that prints as `text`: a name of [`Self::name`], or `errno 71`.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let named = NAMES.iter().find(|(_, name)| *name == text);
+        match named {
+            Some((raw, _)) => Some(Self(*raw)),
+            None => text.strip_prefix("errno ")?.parse().ok().map(Self),
+        }
+    }
 }
 
 /// The errnos that VFIO, iommufd and sysfs return.
@@ -82,6 +92,9 @@ const NAMES: &[(i32, &str)] = &[
     (libc::ENOSPC, "ENOSPC"),
     (libc::EROFS, "EROFS"),
     (libc::ERANGE, "ERANGE"),
+    (libc::ELOOP, "ELOOP"),
+    (libc::EISDIR, "EISDIR"),
+    (libc::ENODATA, "ENODATA"),
     (libc::EOVERFLOW, "EOVERFLOW"),
     (libc::EMSGSIZE, "EMSGSIZE"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP"),
@@ -115,6 +128,14 @@ pub enum IommuError {
         /// `read`, `write`, `list` or `readlink`.
         call: &'static str,
         /// Why.
+        errno: Errno,
+    },
+    /// A captured machine would have to be changed.
+    #[error("{}: write failed: {errno}: this is a captured machine, not a host", path.display())]
+    ReadOnlyMachine {
+        /// The file, below the place of the machine.
+        path: PathBuf,
+        /// EROFS.
         errno: Errno,
     },
     /// A file of sysfs does not say what it should.
@@ -312,6 +333,7 @@ impl IommuError {
     pub const fn id(&self) -> &'static str {
         match self {
             Self::Sysfs { .. } => "sysfs-io",
+            Self::ReadOnlyMachine { .. } => "machine-read-only",
             Self::Malformed { .. } => "sysfs-malformed",
             Self::NoFunction { .. } => "no-such-function",
             Self::NoGroup { .. } => "no-iommu-group",
@@ -341,6 +363,7 @@ impl IommuError {
     #[must_use]
     pub const fn fix(&self) -> Option<&'static str> {
         Some(match self {
+            Self::ReadOnlyMachine { .. } => "use a real host: leave --root out",
             Self::NoFunction { .. } => {
                 "choose one of the functions that lspci -D shows, and make the VFs first"
             }
@@ -390,7 +413,8 @@ impl IommuError {
     #[must_use]
     pub const fn blame(&self) -> Blame {
         match self {
-            Self::NoFunction { .. }
+            Self::ReadOnlyMachine { .. }
+            | Self::NoFunction { .. }
             | Self::NoGroup { .. }
             | Self::HostDriver { .. }
             | Self::NodeBusy { .. }

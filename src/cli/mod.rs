@@ -1,5 +1,11 @@
 //! The command line: which verbs there are, and what each does.
 
+mod capture;
+mod doctor;
+mod explain;
+mod inventory;
+mod scene;
+
 use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
@@ -7,7 +13,10 @@ use iommu::sysfs::SysRoot;
 
 use crate::{
     error::{Color, ErrorId, Exit, Renderer, Report, exit_of},
-    host::Inventory,
+    host::{
+        Inventory,
+        machine::{open_root, read_only},
+    },
     plan::{Plan, plan},
     spec::{Files, GuestSpec},
     supervisor,
@@ -17,8 +26,8 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "narrows", version, max_term_width = 100)]
 struct Cli {
-    /// Look for /sys, /proc and /dev in this folder: another machine's, or a made-up one
-    #[arg(long, global = true, value_name = "DIR", default_value = "/")]
+    /// Look for /sys, /proc and /dev in this folder or machine file: another machine, or a made-up one
+    #[arg(long, global = true, value_name = "PLACE", default_value = "/")]
     root: PathBuf,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = When::Auto)]
@@ -35,6 +44,14 @@ enum Verb {
     Plan(Show),
     /// Run the guest until it ends, and give its devices back
     Run(Run),
+    /// Judge whether this host can fence devices, and which of them can be assigned
+    Doctor(doctor::Doctor),
+    /// Show the host's devices: ports, groups, PFs, VFs, drivers
+    Inventory(inventory::Inventory),
+    /// Explain a check or an error: why, what puts it right, sources
+    Explain(explain::Explain),
+    /// Write what Narrows sees of this host to a machine file, without what identifies it
+    Capture(capture::Capture),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +102,32 @@ struct Done {
     warnings: Vec<Report>,
 }
 
+impl Done {
+    /// Success with this to print.
+    fn with(data: String) -> Self {
+        Self {
+            status: Exit::Done as u8,
+            data,
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Verb {
+    /// Whether errors are printed as JSON, like what was asked for.
+    fn is_json(&self) -> bool {
+        match self {
+            Self::Check(check) => check.json,
+            Self::Plan(show) => show.json,
+            Self::Run(_) => false,
+            Self::Doctor(doctor) => doctor.json,
+            Self::Inventory(inventory) => inventory.json,
+            Self::Explain(explain) => explain.json,
+            Self::Capture(_) => false,
+        }
+    }
+}
+
 /// Runs the program; `arguments` begin with its name.
 pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
@@ -92,18 +135,10 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let renderer = Renderer {
-        color: cli.color.decide(),
-        json: matches!(
-            &cli.verb,
-            Verb::Check(Check { json: true, .. }) | Verb::Plan(Show { json: true, .. })
-        ),
+        color: cli.color.decide(&io::stderr()),
+        json: cli.verb.is_json(),
     };
-    let root = SysRoot::new(&cli.root);
-    let outcome = match &cli.verb {
-        Verb::Run(run) => run_guest(run, &root),
-        Verb::Check(check) => check_file(check),
-        Verb::Plan(show) => show_plan(show, &root),
-    };
+    let outcome = do_verb(&cli);
     let (status, printed) = match outcome {
         Ok(done) => {
             let warned = renderer.warnings(&done.warnings);
@@ -118,41 +153,51 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
     code(status, &printed)
 }
 
+fn do_verb(cli: &Cli) -> Outcome {
+    // Not opened for `check`, which has no use for a host.
+    let root = || open_root(&cli.root).map_err(|report| vec![report]);
+    let color = cli.color.decide(&io::stdout());
+    match &cli.verb {
+        Verb::Check(check) => check_file(check),
+        Verb::Plan(show) => show_plan(show, &root()?),
+        Verb::Run(run) => run_guest(run, &root()?),
+        Verb::Capture(capture) => capture.run(&root()?),
+        Verb::Doctor(doctor) => doctor.run(&root()?, color),
+        Verb::Inventory(inventory) => inventory.run(&root()?, color),
+        Verb::Explain(explain) => explain.run(color),
+    }
+}
+
 fn check_file(check: &Check) -> Outcome {
     let spec = GuestSpec::read(&check.file)?;
     spec.check_files()?;
-    Ok(Done {
-        status: Exit::Done as u8,
-        data: match check.json {
-            true => "{\"apiVersion\":\"v1alpha1\",\"kind\":\"Checked\"}".to_owned(),
-            false => format!(
-                "{}: guest {} is well-formed",
-                check.file.display(),
-                spec.name
-            ),
-        },
-        warnings: Vec::new(),
-    })
+    Ok(Done::with(match check.json {
+        true => "{\"apiVersion\":\"v1alpha1\",\"kind\":\"Checked\"}".to_owned(),
+        false => format!(
+            "{}: guest {} is well-formed",
+            check.file.display(),
+            spec.name
+        ),
+    }))
 }
 
 fn show_plan(show: &Show, root: &SysRoot) -> Outcome {
     let plan = make_plan(&show.file, root)?;
     let data = match show.json {
-        true => plan.to_json().map_err(|error| {
-            let what = "the plan cannot be written as JSON";
-            let fix = "use paths that are UTF-8";
-            vec![Report::new(ErrorId::Bug, what, error.to_string(), fix)]
-        })?,
+        true => written(plan.to_json())?,
         false => plan.to_string(),
     };
     Ok(Done {
-        status: Exit::Done as u8,
-        data,
         warnings: plan.warnings.clone(),
+        ..Done::with(data)
     })
 }
 
 fn run_guest(run: &Run, root: &SysRoot) -> Outcome {
+    if root.is_read_only() {
+        let why = "its devices are not here: nothing was touched";
+        return Err(vec![read_only(root, "used to run a guest", why)]);
+    }
     let plan = make_plan(&run.file, root)?;
     // The host may change between the plan and its execution; the supervisor asks again.
     let replan = || make_plan(&run.file, root);
@@ -175,6 +220,15 @@ fn make_plan(file: &std::path::Path, root: &SysRoot) -> Result<Plan, Vec<Report>
     let files: Files = spec.check_files()?;
     let host = Inventory::read(root).map_err(|report| vec![report])?;
     plan(&host, &spec, &files)
+}
+
+/// A document, unless it could not be written.
+fn written(document: serde_json::Result<String>) -> Result<String, Vec<Report>> {
+    document.map_err(|error| {
+        let what = "what was asked for cannot be written as JSON";
+        let fix = "use paths that are UTF-8";
+        vec![Report::new(ErrorId::Bug, what, error.to_string(), fix)]
+    })
 }
 
 /// What clap has to say: help and version are data, everything else is an error of usage.
@@ -202,14 +256,14 @@ fn code(status: u8, printed: &io::Result<()>) -> ExitCode {
 }
 
 impl When {
-    /// `auto`: on a terminal, unless `NO_COLOR` is set.
-    fn decide(self) -> Color {
+    /// `auto`: where `stream` is a terminal, unless `NO_COLOR` is set.
+    fn decide(self, stream: &impl io::IsTerminal) -> Color {
         let is_wanted = match self {
             Self::Always => true,
             Self::Never => false,
             Self::Auto => {
                 let forbids = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-                !forbids && io::IsTerminal::is_terminal(&io::stderr())
+                !forbids && stream.is_terminal()
             }
         };
         if is_wanted {

@@ -78,7 +78,8 @@ fn a_report_says_what_why_and_what_to_do() {
         "error[group-shared]: cannot assign VF 0000:3b:02.1\n  \
            why: group 41 is shared\n  \
            why: its driver is ixgbevf\n  \
-           fix: assign both (docs/errors.md#group-shared)"
+           fix: assign both\n  \
+           more: narrows explain group-shared"
     );
 }
 

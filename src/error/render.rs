@@ -108,10 +108,8 @@ pub(super) fn text(report: &Report, label: &str, color: Color) -> String {
     for why in &report.why {
         text.push_str(&format!("\n  why: {why}"));
     }
-    text.push_str(&format!(
-        "\n  fix: {} (docs/errors.md#{})",
-        report.fix, report.id
-    ));
+    text.push_str(&format!("\n  fix: {}", report.fix));
+    text.push_str(&format!("\n  more: narrows explain {}", report.id));
     text
 }
 

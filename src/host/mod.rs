@@ -1,6 +1,11 @@
 //! What the host has: read from sysfs, procfs and `/dev` under a root that can be another folder than `/`.
 #![forbid(unsafe_code)]
 
+pub mod machine;
+mod names;
+mod platform;
+#[cfg(test)]
+mod platform_test;
 mod read;
 #[cfg(test)]
 mod read_test;
@@ -8,6 +13,10 @@ mod read_test;
 use iommu::{addr::ByteLen, topology::Topology};
 use serde::Serialize;
 
+pub use self::{
+    names::PciNames,
+    platform::{BootLoader, CpuMaker, Platform},
+};
 use crate::spec::HugepageSize;
 
 /// Everything that a plan is made from but the operator's wish. Facts only.

@@ -33,7 +33,7 @@ impl Inventory {
     }
 }
 
-fn unreadable(why: &str) -> Report {
+pub(super) fn unreadable(why: &str) -> Report {
     Report::new(
         ErrorId::HostUnreadable,
         "the host cannot be described",

@@ -34,9 +34,9 @@ fn text(report: Report) -> String {
 #[track_caller]
 fn refuses(host: &FakeHost, more: &str, message: &str) {
     let (_, found) = refusal(host, more);
-    // Two spaces begin each further line; the link at the end is the renderer's.
+    // Two spaces begin each further line; the last line is the renderer's.
     let id = found.split(['[', ']']).nth(1).unwrap().to_owned();
-    let link = format!(" (docs/errors.md#{id})");
+    let link = format!("\n  more: narrows explain {id}");
     assert_eq!(found.strip_suffix(&link).unwrap(), message);
 }
 

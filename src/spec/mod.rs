@@ -12,6 +12,7 @@ mod types;
 mod values;
 
 pub use self::files::{Files, KernelFormat};
+pub(crate) use self::near::nearest;
 pub use self::types::{
     ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnReboot,
     Places, RootMode, RootSpec, Uuid,

@@ -1,7 +1,7 @@
 //! Finds the word that was probably meant.
 
 /// The known word closest to `word`, where it is close enough to be a slip of the keyboard.
-pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| (distance(word, candidate), *candidate))

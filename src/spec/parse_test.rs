@@ -206,7 +206,8 @@ fn a_report_points_at_the_place() {
            6 |   bdf = \"3b:2.1\"\n    \
              |         ^^^^^^^^\n  \
            why: \"3b:2.1\" is not a PCI address of the form 0000:3b:02.1\n  \
-           fix: write domain:bus:device.function as `lspci -D` prints it (docs/errors.md#bad-bdf)"
+           fix: write domain:bus:device.function as `lspci -D` prints it\n  \
+           more: narrows explain bad-bdf"
     );
 }
 

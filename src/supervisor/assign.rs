@@ -288,6 +288,10 @@ fn failed(bdf: Bdf, error: &Error) -> Fault {
             ErrorId::DeviceResetFailed.into(),
             "reset the PF or the host; the device must not go to another guest in this state",
         ),
+        Error::ReadOnlyMachine { .. } => (
+            ErrorId::MachineReadOnly.into(),
+            "leave --root out, to use this host",
+        ),
         Error::Malformed { .. }
         | Error::NoFunction { .. }
         | Error::NoGroup { .. }

@@ -13,6 +13,7 @@
 mod guest;
 mod host;
 mod large;
+mod machine;
 mod no_iommu;
 mod no_remapping;
 mod seal;

@@ -1,6 +1,6 @@
 //! A host without an IOMMU: Narrows refuses, and says what is missing.
 
-use crate::{guest::GuestFile, host};
+use crate::{guest::GuestFile, host, machine};
 
 #[test]
 #[ignore = "needs a lab host"]
@@ -24,4 +24,10 @@ fn host_without_iommu_is_refused() {
 fn guest_without_devices_runs_all_the_same() {
     // No device, no DMA: there is nothing an IOMMU would have to hold back.
     GuestFile::small("no-devices", "lspci,mem").run();
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_capture_reads_as_the_live_host() {
+    machine::assert_capture_reads_as_live();
 }

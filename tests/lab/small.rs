@@ -1,5 +1,7 @@
 //! The main job on the lab kernel, which has both kernel interfaces: the same tests on each.
 
+mod doctor;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -10,7 +12,7 @@ use std::{
 
 use crate::{
     guest::{Guest, GuestFile, Transcript},
-    host,
+    host, machine,
 };
 
 const TYPE1: &str = "interface = \"type1\"";
@@ -550,4 +552,10 @@ fn vf_in_use_by_the_host_is_refused_and_left_alone() {
     host::shell(&format!(
         "echo {bdf} >/sys/bus/pci/drivers/igbvf/unbind; echo >/sys/bus/pci/devices/{bdf}/driver_override"
     ));
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_capture_reads_as_the_live_host() {
+    machine::assert_capture_reads_as_live();
 }

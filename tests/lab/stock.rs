@@ -2,7 +2,7 @@
 
 use crate::{
     guest::GuestFile,
-    host,
+    host, machine,
     small::{assert_nvme, check_traffic},
 };
 
@@ -63,4 +63,10 @@ fn panic_is_reported_by_the_guests_own_driver() {
         transcript.text()
     );
     host::assert_returned(&host::nvme(0));
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_capture_reads_as_the_live_host() {
+    machine::assert_capture_reads_as_live();
 }

@@ -1,0 +1,268 @@
+//! Where sysfs, procfs and the device nodes are, and how their files are read: every failure keeps path and errno.
+//!
+//! Three kinds of root: a real folder; a [`Tree`] in memory, which is a captured machine; and a real folder whose
+//! reading is recorded, to make such a tree. Only the first can be written.
+
+mod record;
+mod tree;
+
+use std::{
+    ffi::OsStr,
+    fs, io,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use self::record::Recorder;
+pub use self::tree::{Entry, Kind, Tree, TreeError};
+use crate::error::{Errno, IommuError, Result};
+
+/// The folder that `/sys`, `/proc` and `/dev` are looked up in: `/`, or a captured or made-up machine.
+#[derive(Clone, Debug)]
+pub struct SysRoot {
+    place: PathBuf,
+    source: Source,
+}
+
+/// Where the answers come from.
+#[derive(Clone, Debug)]
+enum Source {
+    Folder,
+    Tree(Arc<Tree>),
+    Recorder(Recorder),
+}
+
+/// Who may open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Permission bits.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Default for SysRoot {
+    fn default() -> Self {
+        Self::new("/")
+    }
+}
+
+impl SysRoot {
+    /// The host as `root` has it.
+    #[must_use]
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self {
+            place: root.into(),
+            source: Source::Folder,
+        }
+    }
+
+    /// The machine that `tree` describes; `place` is where the description is, for messages.
+    ///
+    /// It is read-only. Paths below `place` name nothing on this host, so that whoever opens one by mistake fails.
+    #[must_use]
+    pub fn captured(place: impl Into<PathBuf>, tree: Tree) -> Self {
+        Self {
+            place: place.into(),
+            source: Source::Tree(Arc::new(tree)),
+        }
+    }
+
+    /// The host as `root` has it; all that is read is kept, see [`Self::recorded`]. It is read-only.
+    #[must_use]
+    pub fn recording(root: impl Into<PathBuf>) -> Self {
+        let place = root.into();
+        Self {
+            source: Source::Recorder(Recorder::new(place.clone())),
+            place,
+        }
+    }
+
+    /// What has been read so far from a root made by [`Self::recording`]; `None` for the others.
+    #[must_use]
+    pub fn recorded(&self) -> Option<Tree> {
+        match &self.source {
+            Source::Recorder(recorder) => Some(recorder.tree()),
+            Source::Folder | Source::Tree(_) => None,
+        }
+    }
+
+    /// Whether nothing can be written or opened here: a captured machine, or one that is being captured.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        !matches!(self.source, Source::Folder)
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.place
+    }
+
+    /// Where `path` is under this root; `/sys/x` and `sys/x` are the same.
+    #[must_use]
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.place.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Whether something is there.
+    #[must_use]
+    pub fn exists(&self, path: impl AsRef<Path>) -> bool {
+        match &self.source {
+            Source::Folder => self.path(path).exists(),
+            Source::Tree(tree) => tree.at(path.as_ref()).is_ok(),
+            Source::Recorder(recorder) => recorder.exists(path.as_ref()),
+        }
+    }
+
+    /// Reads a small text file, without the white space around it.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn read_text(&self, path: impl AsRef<Path>) -> Result<String> {
+        let bytes = self.read_bytes(path, TEXT_LIMIT)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// As [`Self::read_text`]; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn read_text_if_any(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        if_any(self.read_text(path))
+    }
+
+    /// Reads at most `limit` bytes.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn read_bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+        let path = path.as_ref();
+        let read = match &self.source {
+            Source::Folder => {
+                let mut bytes = Vec::new();
+                fs::File::open(self.path(path))
+                    .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+                    .map_err(|error| Errno::of(&error))
+                    .map(|_| bytes)
+            }
+            Source::Tree(tree) => tree.read(path, usize::try_from(limit).unwrap_or(usize::MAX)),
+            Source::Recorder(recorder) => recorder.read(path, limit),
+        };
+        read.map_err(|errno| self.failed("read", path, errno))
+    }
+
+    /// Reads a link's target as it stands; `None` where there is nothing of that name.
+    ///
+    /// # Errors
+    /// `sysfs-io`; EINVAL where it is no link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
+        let path = path.as_ref();
+        let read = match &self.source {
+            Source::Folder => fs::read_link(self.path(path)).map_err(|error| Errno::of(&error)),
+            Source::Tree(tree) => tree.read_link(path),
+            Source::Recorder(recorder) => recorder.read_link(path),
+        };
+        if_any(read.map_err(|errno| self.failed("readlink", path, errno)))
+    }
+
+    /// Asks who may open a file: permission bits, owner and group; `None` where it does not exist.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn owner(&self, path: impl AsRef<Path>) -> Result<Option<Owner>> {
+        let path = path.as_ref();
+        let found = match &self.source {
+            Source::Folder => fs::metadata(self.path(path))
+                .map(|found| Owner::of(&found))
+                .map_err(|error| Errno::of(&error)),
+            Source::Tree(tree) => tree.owner(path),
+            Source::Recorder(recorder) => recorder.owner(path),
+        };
+        if_any(found.map_err(|errno| self.failed("stat", path, errno)))
+    }
+
+    /// Reads the last component of a link's target, e.g. the driver of `…/driver`; `None` where there is no link.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn read_link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        Ok(self
+            .read_link(path)?
+            .as_deref()
+            .and_then(Path::file_name)
+            .map(|name| name.to_string_lossy().into_owned()))
+    }
+
+    /// The names in a folder, sorted; none where there is no such folder.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>> {
+        let path = path.as_ref();
+        let names = match &self.source {
+            Source::Folder => fs::read_dir(self.path(path))
+                .and_then(|entries| {
+                    entries
+                        .map(|entry| entry.map(|entry| lossy(&entry.file_name())))
+                        .collect::<io::Result<Vec<_>>>()
+                })
+                .map_err(|error| Errno::of(&error)),
+            Source::Tree(tree) => tree.list(path),
+            Source::Recorder(recorder) => recorder.list(path),
+        };
+        let names = if_any(names.map_err(|errno| self.failed("list", path, errno)))?;
+        let mut names = names.unwrap_or_default();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Writes `text` to an attribute in one `write`; the file must exist.
+    ///
+    /// # Errors
+    /// `sysfs-io`; `machine-read-only` for a captured machine.
+    pub fn write_text(&self, path: impl AsRef<Path>, text: &str) -> Result<()> {
+        let path = path.as_ref();
+        if self.is_read_only() {
+            return Err(IommuError::ReadOnlyMachine {
+                path: self.path(path),
+                errno: Errno::new(libc::EROFS),
+            });
+        }
+        // Truncation means nothing in sysfs; it makes a made-up tree behave alike.
+        fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(self.path(path))
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| self.failed("write", path, Errno::of(&error)))
+    }
+
+    fn failed(&self, call: &'static str, path: &Path, errno: Errno) -> IommuError {
+        IommuError::Sysfs {
+            path: self.path(path),
+            call,
+            errno,
+        }
+    }
+}
+
+/// More than any attribute of sysfs that is text.
+const TEXT_LIMIT: u64 = 64 << 10;
+
+/// Turns "there is no such file" into `None`.
+fn if_any<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(IommuError::Sysfs { errno, .. }) if errno.raw() == libc::ENOENT => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn lossy(name: &OsStr) -> String {
+    name.to_string_lossy().into_owned()
+}

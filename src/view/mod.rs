@@ -1,0 +1,40 @@
+//! What an operator sees of a host: its tree, its picture, its verdicts, and the why of each. Pure: facts in, text out.
+#![forbid(unsafe_code)]
+
+mod advice;
+mod doctor;
+mod dot;
+mod examine;
+mod explain;
+mod forest;
+mod json;
+mod paint;
+mod svg;
+mod tree;
+mod words;
+
+use iommu::topology::Topology;
+
+pub use self::{
+    doctor::doctor_text,
+    dot::dot,
+    examine::{Examination, Judged, Wish, examine},
+    explain::{Topic, list_json, list_text},
+    json::{doctor_json, inventory_json},
+    svg::svg,
+    tree::tree,
+};
+use crate::host::{PciNames, Platform};
+
+/// A host to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// Its functions, groups and settings.
+    pub topology: &'a Topology,
+    /// What the makers call the devices.
+    pub names: &'a PciNames,
+    /// What kind of machine it is.
+    pub platform: &'a Platform,
+    /// Whether every function of a run of alike ones is shown by itself.
+    pub is_unfolded: bool,
+}

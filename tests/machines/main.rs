@@ -9,6 +9,7 @@
 mod config;
 mod host;
 mod made;
+mod parts;
 
 use std::{
     env, fs,

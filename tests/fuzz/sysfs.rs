@@ -56,7 +56,7 @@ fn one(input: &mut Input<'_>, root: &SysRoot) {
 
     let bars = resource
         .iter()
-        .take(6)
+        .take(7)
         .all(|line| line.numbers::<3>().is_some_and(is_range_or_absent));
     let windows = reserved.iter().all(|line| {
         line.numbers::<2>()

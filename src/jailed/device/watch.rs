@@ -2,7 +2,7 @@
 
 use crate::{
     handoff::{DeviceFds, Ending, Handoff, MAX_FUNCTIONS},
-    ring::DeviceSide,
+    ring::{DeviceCall, DeviceFailure, DeviceSide},
     sys::{
         file,
         poll::{self, Waited},
@@ -35,11 +35,25 @@ impl Watch {
     }
 
     /// The descriptors that fire once: error and request of each function.
-    fn endings(&self) -> impl Iterator<Item = (Fd, Ending)> {
-        (0..self.functions).flat_map(|function| {
+    fn endings(&self) -> impl Iterator<Item = (Fd, Ending, DeviceFailure)> {
+        (0..self.functions).zip(0..).flat_map(|(number, function)| {
+            let failure = |call| DeviceFailure {
+                call,
+                errno: 0,
+                function,
+            };
+            let (error, request) = (DeviceCall::ErrorInterrupt, DeviceCall::RequestInterrupt);
             [
-                (Fd::new(self.fds.error(function)), Ending::DeviceFailed),
-                (Fd::new(self.fds.request(function)), Ending::DeviceRequested),
+                (
+                    Fd::new(self.fds.error(number)),
+                    Ending::DeviceFailed,
+                    failure(error),
+                ),
+                (
+                    Fd::new(self.fds.request(number)),
+                    Ending::DeviceRequested,
+                    failure(request),
+                ),
             ]
         })
     }
@@ -55,7 +69,7 @@ pub fn run(watch: &'static Watch, _index: usize) -> ! {
         for place in console.iter_mut().filter(|_| is_open && has_room) {
             *place = Waited::readable(Fd::new(DeviceFds::CONSOLE_IN));
         }
-        for (place, (fd, _)) in events.iter_mut().zip(watch.endings()) {
+        for (place, (fd, ..)) in events.iter_mut().zip(watch.endings()) {
             *place = Waited::readable(fd);
         }
         let timeout_ms = (is_open && !has_room).then_some(FULL_MS);
@@ -64,11 +78,12 @@ pub fn run(watch: &'static Watch, _index: usize) -> ! {
             exit_group(Ending::Bug as u8);
         }
         let (console, events) = waited.split_at(1);
-        if let Some((_, (_, ending))) = events
+        if let Some((_, (_, ending, failure))) = events
             .iter()
             .zip(watch.endings())
             .find(|(e, _)| e.has_fired())
         {
+            watch.ring.set_failure(failure);
             exit_group(ending as u8);
         }
         if console.iter().any(Waited::has_fired) {

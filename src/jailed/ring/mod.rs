@@ -186,7 +186,7 @@ pub struct LastExit {
     pub reserved: u64,
 }
 
-/// The call on a device that failed and ended the guest.
+/// What ended the guest: a call on a device that failed, or an interrupt of VFIO about it.
 #[repr(u64)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceCall {
@@ -198,9 +198,30 @@ pub enum DeviceCall {
     Reset = 3,
     /// Reading a latch or firing a vector.
     Eventfd = 4,
+    /// No call: `VFIO_PCI_ERR_IRQ_INDEX` fired.
+    ErrorInterrupt = 5,
+    /// No call: `VFIO_PCI_REQ_IRQ_INDEX` fired.
+    RequestInterrupt = 6,
 }
 
-/// The failure behind [`crate::handoff::Ending::DeviceCallFailed`]: three `u64` at [`Layout::DEVICE_FAILURE`].
+impl DeviceCall {
+    /// The call with this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        [
+            Self::WriteCommand,
+            Self::SetIrqs,
+            Self::Reset,
+            Self::Eventfd,
+            Self::ErrorInterrupt,
+            Self::RequestInterrupt,
+        ]
+        .into_iter()
+        .find(|call| *call as u64 == number)
+    }
+}
+
+/// What is behind [`crate::handoff::Ending::DeviceCallFailed`], `DeviceFailed` and `DeviceRequested`: three `u64` at [`Layout::DEVICE_FAILURE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceFailure {
     /// What failed; zero in the shared memory where nothing did.
@@ -209,4 +230,16 @@ pub struct DeviceFailure {
     pub errno: u32,
     /// The function's index.
     pub function: usize,
+}
+
+impl DeviceFailure {
+    /// Reads the three words, which D may have filled with anything; `None` where they make no sense.
+    #[must_use]
+    pub fn from_words([call, errno, function]: [u64; 3]) -> Option<Self> {
+        Some(Self {
+            call: DeviceCall::from_number(call)?,
+            errno: u32::try_from(errno).ok()?,
+            function: usize::try_from(function).ok()?,
+        })
+    }
 }

@@ -14,6 +14,10 @@ pub mod topology;
 pub mod bind;
 // Verdicts on what the topology says. Pure.
 pub mod isolation;
+// What the IOMMU stopped, from the kernel log.
+pub mod events;
+// What a function must look like when it comes back.
+pub mod clean;
 // Fixtures for tests, of this package and of those above it; ordinary code never names it.
 pub mod fake;
 pub mod ledger;

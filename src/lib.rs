@@ -8,6 +8,8 @@ pub mod spec;
 
 pub mod sys;
 
+pub mod state;
+
 pub mod host;
 
 pub mod plan;

@@ -41,16 +41,19 @@ impl Binding {
     /// A failure on the way puts the earlier state back, as far as the kernel lets it.
     ///
     /// # Errors
-    /// `no-such-function`, `host-driver`, `sysfs-io`, `bind-mismatch`, `vfio-node-timeout`.
+    /// `no-such-function`, `host-driver`, `sysfs-io`, `bind-mismatch`, `vfio-node-timeout`; `not-put-back` with both
+    /// failures where the earlier state could not be put back either.
     pub fn bind(root: &SysRoot, bdf: Bdf, driver: &str) -> Result<Self> {
         let binding = Self::plan(root, bdf, driver)?;
         match binding.apply(root) {
             Ok(()) => Ok(binding),
-            Err(error) => {
-                // The first failure is the one to report; a second is most often the same again.
-                drop(binding.restore(root));
-                Err(error)
-            }
+            Err(first) => Err(match binding.restore(root) {
+                Ok(()) => first,
+                Err(second) => IommuError::NotPutBack {
+                    first: Box::new(first),
+                    second: Box::new(second),
+                },
+            }),
         }
     }
 
@@ -153,6 +156,20 @@ fn unbind(root: &SysRoot, bdf: Bdf) -> Result<()> {
         return Err(IommuError::HostDriver { bdf, driver });
     }
     root.write_text(function_path(bdf).join("driver/unbind"), &bdf.to_string())
+}
+
+/// Whether the host has the function still; a VF ends with a write to `sriov_numvfs` of its PF.
+#[must_use]
+pub fn is_there(root: &SysRoot, bdf: Bdf) -> bool {
+    root.exists(function_path(bdf))
+}
+
+/// Resets a function that VFIO does not hold any more, as the kernel sees fit, and waits for whoever has it locked.
+///
+/// # Errors
+/// `sysfs-io`: ENOENT where the kernel knows no reset for it, ENOTTY where none works.
+pub fn reset(root: &SysRoot, bdf: Bdf) -> Result<()> {
+    root.write_text(function_path(bdf).join("reset"), "1")
 }
 
 fn probe(root: &SysRoot, bdf: Bdf) -> Result<()> {

@@ -194,6 +194,26 @@ pub enum IommuError {
         /// How long it was waited for.
         waited_ms: u64,
     },
+    /// A function could not be bound, nor put back as it was.
+    #[error("{first}; and the function could not be put back as it was: {second}")]
+    NotPutBack {
+        /// Why it could not be bound.
+        first: Box<Self>,
+        /// Why it could not be put back.
+        second: Box<Self>,
+    },
+    /// The kernel wants another VF token, or one at all, or none.
+    #[error("{bdf}: {call} failed: {errno} ({})", token_meaning(*was_given, *errno))]
+    TokenRefused {
+        /// The function.
+        bdf: Bdf,
+        /// The call.
+        call: &'static str,
+        /// Whether a token was given.
+        was_given: bool,
+        /// EACCES for a wrong or absent one, EINVAL for one that nobody asked for.
+        errno: Errno,
+    },
     /// A device node cannot be opened.
     #[error("{} cannot be opened: {errno}", path.display())]
     Open {
@@ -341,6 +361,8 @@ impl IommuError {
             Self::HostDriver { .. } => "host-driver",
             Self::BindMismatch { .. } => "bind-mismatch",
             Self::NodeTimeout { .. } => "vfio-node-timeout",
+            Self::NotPutBack { .. } => "not-put-back",
+            Self::TokenRefused { .. } => "vf-token-refused",
             Self::Open { .. } => "vfio-node-open",
             Self::NodeBusy { .. } => "vfio-node-busy",
             Self::Unsupported { .. } => "vfio-unsupported",
@@ -380,6 +402,12 @@ impl IommuError {
                 "load the driver's module (modprobe vfio-pci), then see dmesg"
             }
             Self::NodeTimeout { .. } => "see dmesg, and whether devtmpfs is mounted on /dev",
+            Self::NotPutBack { .. } => {
+                "clear driver_override of the function and unbind it by hand; see dmesg"
+            }
+            Self::TokenRefused { .. } => {
+                "give the token that the owner of the PF has set, or none where the PF is not bound to vfio-pci"
+            }
             Self::Open { .. } => "run as root with the VFIO modules loaded",
             Self::NodeBusy { .. } => {
                 "stop the process that holds it (fuser shows which), or choose another VF"
@@ -418,11 +446,13 @@ impl IommuError {
             | Self::NoGroup { .. }
             | Self::HostDriver { .. }
             | Self::NodeBusy { .. }
+            | Self::TokenRefused { .. }
             | Self::GroupNotViable { .. } => Blame::Operator,
             Self::Sysfs { .. }
             | Self::Malformed { .. }
             | Self::NoCdev { .. }
             | Self::BindMismatch { .. }
+            | Self::NotPutBack { .. }
             | Self::NodeTimeout { .. }
             | Self::Open { .. }
             | Self::Unsupported { .. }
@@ -438,6 +468,16 @@ impl IommuError {
             | Self::NothingAttached { .. }
             | Self::AttachedTwice { .. }
             | Self::NotOfThisSpace { .. } => Blame::Us,
+        }
+    }
+}
+
+const fn token_meaning(was_given: bool, errno: Errno) -> &'static str {
+    match (was_given, errno.raw()) {
+        (false, _) => "its PF is bound to vfio-pci and wants a VF token",
+        (true, libc::EACCES) => "the VF token is not that of its PF",
+        (true, _) => {
+            "it takes no VF token: its PF is not bound to vfio-pci, or the kernel is older than 6.18"
         }
     }
 }

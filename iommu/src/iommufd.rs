@@ -18,7 +18,7 @@ use crate::{
     },
     sysfs::SysRoot,
     topology::{self, Member},
-    type1::open_node,
+    type1::{open_node, token_refused},
 };
 
 /// An iommufd and its one address space.
@@ -126,9 +126,12 @@ impl Iommufd {
 /// Finds out what a refused bind means; the kernel says EPERM and EINVAL for several things.
 fn bind_failed(root: &SysRoot, node: &DeviceNode, path: &Path, error: &io::Error) -> IommuError {
     let errno = Errno::of(error);
+    if let Some(refused) = token_refused(node, vfio::name::DEVICE_BIND_IOMMUFD, error) {
+        return refused;
+    }
     match errno.raw() {
-        // The request is well-formed, so it is the device that is taken, unless the kernel knows no tokens.
-        libc::EINVAL if node.vf_token.is_none() => IommuError::NodeBusy {
+        // The request is well-formed, so it is the device that is taken.
+        libc::EINVAL => IommuError::NodeBusy {
             path: path.to_owned(),
             errno,
         },
@@ -234,6 +237,10 @@ mod tests {
         assert_eq!(
             bind_error(libc::EINVAL, "vfio-pci"),
             "/dev/vfio/devices/vfio0 is in use by another process: EINVAL"
+        );
+        assert_eq!(
+            bind_error(libc::EACCES, "vfio-pci"),
+            "0000:01:10.0: VFIO_DEVICE_BIND_IOMMUFD failed: EACCES (its PF is bound to vfio-pci and wants a VF token)"
         );
         assert_eq!(
             bind_error(libc::ENODEV, "igb"),

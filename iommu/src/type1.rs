@@ -81,8 +81,10 @@ impl Type1 {
             )
         })?;
         calls.attach += 1;
-        vfio::group_get_device(group.as_fd(), &name)
-            .map_err(|error| device_failed(vfio::name::GROUP_GET_DEVICE_FD, &error))
+        vfio::group_get_device(group.as_fd(), &name).map_err(|error| {
+            let call = vfio::name::GROUP_GET_DEVICE_FD;
+            token_refused(node, call, &error).unwrap_or_else(|| device_failed(call, &error))
+        })
     }
 
     /// Opens a group and puts it into the container; the first one decides which IOMMU the container has.
@@ -156,6 +158,27 @@ impl Type1 {
         )
         .map_err(|error| map_failed(vfio::name::IOMMU_MAP_DMA, &error))
     }
+}
+
+/// The failure of a call that checks the VF token, where it can be about the token.
+pub(crate) fn token_refused(
+    node: &DeviceNode,
+    call: &'static str,
+    error: &io::Error,
+) -> Option<IommuError> {
+    let errno = Errno::of(error);
+    let was_given = node.vf_token.is_some();
+    let is_about_token = match errno.raw() {
+        libc::EACCES => true,
+        libc::EINVAL => was_given,
+        _ => false,
+    };
+    is_about_token.then_some(IommuError::TokenRefused {
+        bdf: node.bdf,
+        call,
+        was_given,
+        errno,
+    })
 }
 
 /// Opens a device node for reading and writing.

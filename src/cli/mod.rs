@@ -4,6 +4,7 @@ mod capture;
 mod doctor;
 mod explain;
 mod inventory;
+mod quarantine;
 mod scene;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -19,6 +20,7 @@ use crate::{
     },
     plan::{Plan, plan},
     spec::{Files, GuestSpec},
+    state::{DEFAULT_FOLDER, State},
     supervisor,
 };
 
@@ -29,6 +31,9 @@ struct Cli {
     /// Look for /sys, /proc and /dev in this folder or machine file: another machine, or a made-up one
     #[arg(long, global = true, value_name = "PLACE", default_value = "/")]
     root: PathBuf,
+    /// Keep in this folder what outlives a run, such as the quarantine (default: var/lib/narrows below the root)
+    #[arg(long, global = true, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// When to use colours
     #[arg(long, global = true, value_enum, default_value_t = When::Auto)]
     color: When,
@@ -52,6 +57,8 @@ enum Verb {
     Explain(explain::Explain),
     /// Write what Narrows sees of this host to a machine file, without what identifies it
     Capture(capture::Capture),
+    /// List the functions that no guest may have, or release some by name
+    Quarantine(quarantine::Quarantine),
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +131,7 @@ impl Verb {
             Self::Inventory(inventory) => inventory.json,
             Self::Explain(explain) => explain.json,
             Self::Capture(_) => false,
+            Self::Quarantine(asked) => asked.json,
         }
     }
 }
@@ -156,15 +164,19 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
 fn do_verb(cli: &Cli) -> Outcome {
     // Not opened for `check`, which has no use for a host.
     let root = || open_root(&cli.root).map_err(|report| vec![report]);
+    // A captured machine has its own state, or none.
+    let state = cli.state.clone();
+    let state = State::new(state.unwrap_or_else(|| cli.root.join(DEFAULT_FOLDER)));
     let color = cli.color.decide(&io::stdout());
     match &cli.verb {
         Verb::Check(check) => check_file(check),
-        Verb::Plan(show) => show_plan(show, &root()?),
-        Verb::Run(run) => run_guest(run, &root()?),
+        Verb::Plan(show) => show_plan(show, &root()?, &state),
+        Verb::Run(run) => run_guest(run, &root()?, &state),
         Verb::Capture(capture) => capture.run(&root()?),
         Verb::Doctor(doctor) => doctor.run(&root()?, color),
         Verb::Inventory(inventory) => inventory.run(&root()?, color),
         Verb::Explain(explain) => explain.run(color),
+        Verb::Quarantine(asked) => asked.answer(&state),
     }
 }
 
@@ -181,8 +193,8 @@ fn check_file(check: &Check) -> Outcome {
     }))
 }
 
-fn show_plan(show: &Show, root: &SysRoot) -> Outcome {
-    let plan = make_plan(&show.file, root)?;
+fn show_plan(show: &Show, root: &SysRoot, state: &State) -> Outcome {
+    let plan = make_plan(&show.file, root, state)?;
     let data = match show.json {
         true => written(plan.to_json())?,
         false => plan.to_string(),
@@ -193,16 +205,17 @@ fn show_plan(show: &Show, root: &SysRoot) -> Outcome {
     })
 }
 
-fn run_guest(run: &Run, root: &SysRoot) -> Outcome {
+fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
     if root.is_read_only() {
         let why = "its devices are not here: nothing was touched";
         return Err(vec![read_only(root, "used to run a guest", why)]);
     }
-    let plan = make_plan(&run.file, root)?;
+    let plan = make_plan(&run.file, root, state)?;
     // The host may change between the plan and its execution; the supervisor asks again.
-    let replan = || make_plan(&run.file, root);
+    let replan = || make_plan(&run.file, root, state);
     let options = supervisor::Options {
         root: root.clone(),
+        state: state.clone(),
         stats: run.stats.clone(),
         is_quiet: run.quiet,
     };
@@ -214,12 +227,22 @@ fn run_guest(run: &Run, root: &SysRoot) -> Outcome {
     })
 }
 
-/// From the guest file and the host to the plan: the way that every verb which touches the host goes.
-fn make_plan(file: &std::path::Path, root: &SysRoot) -> Result<Plan, Vec<Report>> {
+/// From the guest file, the host and the quarantine to the plan: the way that every verb which touches the host goes.
+fn make_plan(file: &std::path::Path, root: &SysRoot, state: &State) -> Result<Plan, Vec<Report>> {
     let spec = GuestSpec::read(file)?;
     let files: Files = spec.check_files()?;
     let host = Inventory::read(root).map_err(|report| vec![report])?;
-    plan(&host, &spec, &files)
+    let planned = plan(&host, &spec, &files);
+    let quarantined: Vec<Report> = spec
+        .devices
+        .iter()
+        .filter_map(|wish| Some(state.refusal(wish.bdf)?.at(wish.place.clone())))
+        .collect();
+    match planned {
+        Ok(plan) if quarantined.is_empty() => Ok(plan),
+        Ok(_) => Err(quarantined),
+        Err(refusals) => Err([quarantined, refusals].concat()),
+    }
 }
 
 /// A document, unless it could not be written.

@@ -113,11 +113,12 @@ fn colour_only_marks_the_label() {
 
 #[test]
 fn json_carries_the_same() {
-    let json = serde_json::to_value(report(ErrorId::DeviceFailed).blamed_on(Blame::Host)).unwrap();
+    let json =
+        serde_json::to_value(report(ErrorId::DeviceNotClean).blamed_on(Blame::Host)).unwrap();
     assert_eq!(
         json,
         serde_json::json!({
-            "id": "device-failed",
+            "id": "device-not-clean",
             "what": "cannot assign VF 0000:3b:02.1",
             "why": ["group 41 is shared"],
             "fix": "assign both",

@@ -78,24 +78,29 @@ pub enum ErrorId {
     TooManyDevices,
     TooManyVectors,
     AcceptUnused,
+    DeviceQuarantined,
+    DeviceInUse,
+    VfTokenWrong,
     // while a guest is set up and runs
     NotPermitted,
     DeviceBindFailed,
     DeviceOpenFailed,
     DeviceChanged,
     DeviceResetFailed,
+    DeviceNotClean,
+    QuarantineFailed,
+    FaultsUnseen,
     DmaMapFailed,
     MemoryUnavailable,
     SpawnFailed,
-    ConfinementUnproven,
     GuestSetUpFailed,
-    GuestPanicked,
-    GuestTripleFault,
-    KvmFailed,
-    DeviceFailed,
-    DeviceRequested,
     ProcessKilled,
     HostNotRestored,
+    // what outlives a run
+    StateUnreadable,
+    StateUnwritable,
+    StateDamaged,
+    NotQuarantined,
     Bug,
     Usage,
 }
@@ -118,7 +123,7 @@ const fn row(id: ErrorId, name: &'static str, blame: Blame, exit: Exit) -> Row {
 }
 
 const ROWS: [Row; ErrorId::COUNT] = {
-    use Blame::{Device, Guest, Host, Operator, Us};
+    use Blame::{Device, Host, Operator, Us};
     use ErrorId as Id;
     use Exit::{Failed, Refused};
     [
@@ -165,6 +170,9 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::TooManyDevices, "too-many-devices", Operator, Failed),
         row(Id::TooManyVectors, "too-many-vectors", Operator, Failed),
         row(Id::AcceptUnused, "accept-unused", Operator, Failed),
+        row(Id::DeviceQuarantined, "device-quarantined", Device, Refused),
+        row(Id::DeviceInUse, "device-in-use", Operator, Refused),
+        row(Id::VfTokenWrong, "vf-token-wrong", Operator, Refused),
         row(Id::NotPermitted, "not-permitted", Operator, Failed),
         row(Id::DeviceBindFailed, "device-bind-failed", Host, Failed),
         row(Id::DeviceOpenFailed, "device-open-failed", Host, Failed),
@@ -175,18 +183,19 @@ const ROWS: [Row; ErrorId::COUNT] = {
             Device,
             Refused,
         ),
+        row(Id::DeviceNotClean, "device-not-clean", Device, Failed),
+        row(Id::QuarantineFailed, "quarantine-failed", Host, Failed),
+        row(Id::FaultsUnseen, "faults-unseen", Host, Refused),
         row(Id::DmaMapFailed, "dma-map-failed", Host, Failed),
         row(Id::MemoryUnavailable, "memory-unavailable", Host, Failed),
         row(Id::SpawnFailed, "spawn-failed", Host, Failed),
-        row(Id::ConfinementUnproven, "confinement-unproven", Us, Refused),
         row(Id::GuestSetUpFailed, "guest-set-up-failed", Us, Failed),
-        row(Id::GuestPanicked, "guest-panicked", Guest, Failed),
-        row(Id::GuestTripleFault, "guest-triple-fault", Guest, Failed),
-        row(Id::KvmFailed, "kvm-failed", Host, Failed),
-        row(Id::DeviceFailed, "device-failed", Device, Failed),
-        row(Id::DeviceRequested, "device-requested", Host, Failed),
         row(Id::ProcessKilled, "process-killed", Host, Failed),
         row(Id::HostNotRestored, "host-not-restored", Host, Failed),
+        row(Id::StateUnreadable, "state-unreadable", Host, Failed),
+        row(Id::StateUnwritable, "state-unwritable", Host, Failed),
+        row(Id::StateDamaged, "state-damaged", Host, Refused),
+        row(Id::NotQuarantined, "not-quarantined", Operator, Failed),
         row(Id::Bug, "bug", Us, Failed),
         row(Id::Usage, "usage", Operator, Exit::Usage),
     ]

@@ -44,6 +44,7 @@ pub(super) fn assemble(case: &Case<'_>, verdict: Verdict) -> Result<Plan, Report
         initramfs: spec.initramfs.clone(),
         cmdline: spec.cmdline.clone(),
         on_reboot: spec.on_reboot,
+        on_dma_fault: spec.on_dma_fault,
         console: spec.console.clone(),
         images: images(case, &layout),
         interface: interface(case),

@@ -6,7 +6,7 @@ use iommu::isolation::{CheckId, Verdict};
 use serde::Serialize;
 
 use super::types::{Binding, Function, Interrupts, Plan};
-use crate::spec::{ConsoleSpec, RootMode};
+use crate::spec::{ConsoleSpec, OnDmaFault, RootMode};
 
 impl Plan {
     /// The plan as a JSON document; new fields may be added, none changes its meaning.
@@ -47,6 +47,10 @@ impl fmt::Display for Plan {
             ConsoleSpec::Off => writeln!(f, "  console    off")?,
             ConsoleSpec::Stdio => writeln!(f, "  console    stdio")?,
             ConsoleSpec::File(path) => writeln!(f, "  console    {}", path.display())?,
+        }
+        match self.on_dma_fault {
+            OnDmaFault::Stop => {}
+            OnDmaFault::Log => writeln!(f, "  DMA fault  is only logged")?,
         }
         let interface = self.interface;
         let groups: Vec<String> = self.groups.iter().map(|g| g.0.to_string()).collect();

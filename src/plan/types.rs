@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     error::Report,
-    spec::{ConsoleSpec, HugepageSize, OnReboot, RootMode, Uuid},
+    spec::{ConsoleSpec, HugepageSize, OnDmaFault, OnReboot, RootMode, Uuid},
 };
 
 /// A plan that passed every check. Only [`super::plan`] makes one, and nothing changes one afterwards; its fields are
@@ -68,6 +68,8 @@ pub struct Contents {
     pub cmdline: String,
     /// What follows when the guest asks for a reboot.
     pub on_reboot: OnReboot,
+    /// What follows when the IOMMU stops a request of a device.
+    pub on_dma_fault: OnDmaFault,
     /// The serial console.
     pub console: ConsoleSpec,
     /// RAM.

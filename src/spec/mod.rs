@@ -14,6 +14,6 @@ mod values;
 pub use self::files::{Files, KernelFormat};
 pub(crate) use self::near::nearest;
 pub use self::types::{
-    ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnReboot,
-    Places, RootMode, RootSpec, Uuid,
+    ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnDmaFault,
+    OnReboot, Places, RootMode, RootSpec, Uuid,
 };

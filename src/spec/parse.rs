@@ -25,6 +25,7 @@ const KEYS: &[&str] = &[
     "initramfs",
     "cmdline",
     "on_reboot",
+    "on_dma_fault",
     "interface",
     "root",
     "console",
@@ -92,6 +93,7 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
         .string("cmdline")
         .and_then(|line| checked(&top, line, check_cmdline));
     let on_reboot = choice(&mut top, "on_reboot", &["restart", "exit"]);
+    let on_dma_fault = choice(&mut top, "on_dma_fault", &["stop", "log"]);
     let interface = choice(&mut top, "interface", &["auto", "iommufd", "type1"]);
     let memory = memory(&mut top, &mut places);
     let root = top.table("root").and_then(|mut table| {
@@ -123,6 +125,7 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
         initramfs,
         cmdline: cmdline.unwrap_or_default(),
         on_reboot: on_reboot.map(|v| v.value).unwrap_or_default(),
+        on_dma_fault: on_dma_fault.map(|v| v.value).unwrap_or_default(),
         interface: interface.map(|v| v.value).unwrap_or_default(),
         root,
         console: console.unwrap_or_default(),

@@ -2,7 +2,9 @@ use std::path::Path;
 
 use iommu::{addr::ByteLen, isolation::CheckId};
 
-use super::types::{ConsoleSpec, GuestSpec, HugepageSize, InterfaceChoice, OnReboot, RootMode};
+use super::types::{
+    ConsoleSpec, GuestSpec, HugepageSize, InterfaceChoice, OnDmaFault, OnReboot, RootMode,
+};
 use crate::error::{ErrorId, Id};
 
 const MINIMAL: &str = "name = \"a\"\nmemory = \"512M\"\nkernel = \"vmlinuz\"\n";
@@ -30,6 +32,7 @@ fn a_minimal_file_has_safe_defaults() {
         (spec.on_reboot, spec.interface),
         (OnReboot::Restart, InterfaceChoice::Auto)
     );
+    assert_eq!(spec.on_dma_fault, OnDmaFault::Stop);
     assert_eq!(spec.console, ConsoleSpec::Off);
     assert!(spec.devices.is_empty() && spec.root.is_none() && spec.initramfs.is_none());
 }
@@ -44,6 +47,7 @@ fn every_key_is_understood() {
         initramfs = "initrd"
         cmdline = "console=ttyS0"
         on_reboot = "exit"
+        on_dma_fault = "log"
         interface = "type1"
         memory = { size = "2G", hugepages = "1G", numa_node = 1 }
         [root]
@@ -64,6 +68,7 @@ fn every_key_is_understood() {
     .unwrap();
     assert_eq!(spec.memory.hugepages, Some(HugepageSize::OneGib));
     assert_eq!((spec.vcpus, spec.memory.numa_node), (4, Some(1)));
+    assert_eq!(spec.on_dma_fault, OnDmaFault::Log);
     assert_eq!(spec.kernel, Path::new("/boot/vmlinuz"));
     assert_eq!(spec.initramfs.as_deref(), Some(Path::new("/guests/initrd")));
     let root = spec.root.unwrap();

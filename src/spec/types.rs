@@ -24,6 +24,8 @@ pub struct GuestSpec {
     pub cmdline: String,
     /// What follows when the guest asks for a reboot.
     pub on_reboot: OnReboot,
+    /// What follows when the IOMMU stops a request of a device.
+    pub on_dma_fault: OnDmaFault,
     /// By which kernel interface devices are assigned.
     pub interface: InterfaceChoice,
     /// The image that the guest sees as `/dev/pmem0`.
@@ -100,6 +102,17 @@ pub enum OnReboot {
     Restart,
     /// The end of `narrows run`.
     Exit,
+}
+
+/// What follows when a device of the guest tries to reach memory that is not the guest's, and the IOMMU stops it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDmaFault {
+    /// The end of the guest.
+    #[default]
+    Stop,
+    /// A line in the log.
+    Log,
 }
 
 /// The kernel interface as asked for.

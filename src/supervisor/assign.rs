@@ -1,52 +1,48 @@
-//! Devices taken from the host for one guest, and given back.
+//! Devices taken from the host for one guest.
 //!
 //! On entry: functions that the plan has checked, unbound or bound to vfio-pci. On exit of [`Assigned::open`]: each is
-//! attached to the guest's own IOMMU context, reset, and not bus master. On exit of [`Assigned::release`]: each is
-//! reset, closed, and bound as it was before, or a report says which is not and why.
+//! attached to the guest's own IOMMU context, reset, and silent, which was read back from the hardware. They are given
+//! back by [`Assigned::release`].
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use iommu::{
     IommuError as Error,
-    addr::{ByteLen, IovaRange},
     bdf::Bdf,
     bind::{Binding, VFIO_PCI},
-    device::Device,
-    isolation::CheckId,
-    ledger::{Kind, Permission},
-    space::{AddressSpace, Attaching, DeviceNode, Mapping, VfToken},
+    clean::ConfigSnapshot,
+    device::{CONFIG_REGION, Device, MSI_IRQ, MSIX_IRQ},
+    space::{AddressSpace, DeviceNode, VfToken},
     sysfs::SysRoot,
-    topology::{ReservedRegion, Topology},
+    topology::Topology,
 };
 
-use jailed::addr::GpaRange;
-
-use super::{fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
+use super::{fault::Fault, log::Log, refusal::failed, space::Space};
 use crate::{
-    error::{ErrorId, Id, Report},
-    plan::{self, Interface, OpenedFunction, Plan, Region, iova_of},
-    spec::RootMode,
+    error::{ErrorId, Report},
+    plan::{self, Interface, OpenedFunction, Plan, Region},
+    state::{InUse, State},
 };
-
-/// VFIO's numbers of a PCI device's regions and interrupts. *Source:* `include/uapi/linux/vfio.h` (v6.12).
-const CONFIG_REGION: u32 = 7;
-const MSI_IRQ: u32 = 1;
-const MSIX_IRQ: u32 = 2;
 
 /// What was taken so far.
 #[derive(Debug)]
 pub(super) struct Assigned<'a> {
-    plan: &'a Plan,
-    root: &'a SysRoot,
-    bound: Vec<Binding>,
-    devices: Vec<Device>,
+    pub(super) plan: &'a Plan,
+    pub(super) root: &'a SysRoot,
+    /// Given back last, so that no other run begins with a function before this one is through with it.
+    pub(super) reserved: Vec<InUse>,
+    pub(super) bound: Vec<Binding>,
+    pub(super) devices: Vec<Opened>,
+    /// Functions that are not clean, and what was found.
+    pub(super) unclean: Vec<(Bdf, Vec<String>)>,
 }
 
-/// A guest's IOMMU context with all devices in it and nothing mapped.
+/// An open device.
 #[derive(Debug)]
-pub(super) struct Space {
-    space: AddressSpace<Attaching>,
-    reserved: Vec<ReservedRegion>,
+pub(super) struct Opened {
+    pub(super) device: Device,
+    /// What its configuration space was after the reset before the guest; `None` until it was read.
+    pub(super) before: Option<ConfigSnapshot>,
 }
 
 impl<'a> Assigned<'a> {
@@ -56,15 +52,39 @@ impl<'a> Assigned<'a> {
         Self {
             plan,
             root,
+            reserved: Vec::new(),
             bound: Vec::new(),
             devices: Vec::new(),
+            unclean: Vec::new(),
         }
+    }
+
+    /// Keeps other runs from the functions, and shows that each could be quarantined. Touches no device.
+    ///
+    /// # Errors
+    /// `device-in-use`, `state-unwritable`.
+    pub(super) fn reserve(&mut self, state: &State, log: &Log) -> Result<(), Fault> {
+        if self.plan.functions.is_empty() {
+            return Ok(());
+        }
+        state.check_writable()?;
+        for function in &self.plan.functions {
+            let taken = InUse::take(state, function.bdf, &self.plan.name)?;
+            if let Some(who) = taken.killed_before() {
+                log.warn(&format!(
+                    "the last run of {} ({who}) was killed and did not see it come back: it is reset and read back now",
+                    taken.bdf()
+                ));
+            }
+            self.reserved.push(taken);
+        }
+        Ok(())
     }
 
     /// Binds the functions to vfio-pci.
     ///
     /// # Errors
-    /// `device-bind-failed`, `device-host-driver`.
+    /// `device-bind-failed`, `device-host-driver`, `host-not-restored`.
     pub(super) fn bind(&mut self, log: &Log) -> Result<(), Fault> {
         for function in &self.plan.functions {
             let bdf = function.bdf;
@@ -82,7 +102,7 @@ impl<'a> Assigned<'a> {
     /// Opens, attaches and resets the functions; `None` for a guest without any.
     ///
     /// # Errors
-    /// `device-open-failed`, `no-interrupt-remapping`, `group-shared`, `device-reset-failed`.
+    /// `device-open-failed`, `vf-token-wrong`, `no-interrupt-remapping`, `group-shared`, `device-reset-failed`.
     pub(super) fn open(&mut self, interface: Interface) -> Result<Option<Space>, Fault> {
         let Some(first) = self.plan.functions.first() else {
             return Ok(None);
@@ -93,9 +113,8 @@ impl<'a> Assigned<'a> {
             AddressSpace::open(interface, self.root).map_err(|error| failed(first.bdf, &error))?;
         let mut reserved = Vec::new();
         for function in &self.plan.functions {
-            let bdf = function.bdf;
-            let failed = |error: Error| failed(bdf, &error);
-            let mut node = DeviceNode::of(&topology, bdf).map_err(failed)?;
+            let failed = |error: Error| failed(function.bdf, &error);
+            let mut node = DeviceNode::of(&topology, function.bdf).map_err(failed)?;
             if let Some(group) = topology.groups.get(&node.group) {
                 reserved.extend(group.reserved.iter().cloned());
             }
@@ -104,9 +123,12 @@ impl<'a> Assigned<'a> {
                 .as_ref()
                 .map(|uuid| VfToken::new(uuid.bytes()));
             let device = space.attach(&node).map_err(failed)?;
-            let result = quiesce(&device);
-            self.devices.push(device);
-            result.map_err(failed)?;
+            let silenced = self.silence(&device);
+            self.devices.push(Opened {
+                device,
+                before: silenced.as_ref().ok().cloned(),
+            });
+            silenced?;
         }
         Ok(Some(Space { space, reserved }))
     }
@@ -119,8 +141,8 @@ impl<'a> Assigned<'a> {
         self.devices
             .iter()
             .zip(&self.plan.functions)
-            .map(|(device, function)| {
-                facts(device, function).map_err(|error| failed(function.bdf, &error))
+            .map(|(opened, function)| {
+                facts(&opened.device, function).map_err(|error| failed(function.bdf, &error))
             })
             .collect()
     }
@@ -128,100 +150,50 @@ impl<'a> Assigned<'a> {
     /// The devices' descriptors, in the plan's order.
     #[must_use]
     pub(super) fn devices(&self) -> Vec<BorrowedFd<'_>> {
-        self.devices.iter().map(AsFd::as_fd).collect()
+        self.devices.iter().map(|d| d.device.as_fd()).collect()
     }
 
     /// Stops the devices and resets them, for the same guest's next life.
     ///
     /// # Errors
     /// `device-reset-failed`.
-    pub(super) fn reset_for_reboot(&self) -> Result<(), Fault> {
-        for device in &self.devices {
-            quiesce(device).map_err(|error| failed(device.bdf(), &error))?;
-        }
-        Ok(())
+    pub(super) fn reset_for_reboot(&mut self) -> Result<(), Fault> {
+        let devices = std::mem::take(&mut self.devices);
+        let silenced = devices
+            .iter()
+            .try_for_each(|opened| self.silence(&opened.device).map(drop));
+        self.devices = devices;
+        silenced
     }
 
-    /// Gives everything back: bus master off, interrupts off, reset, closed, bound as before. What fails does not
-    /// keep the rest from being given back.
-    #[must_use]
-    pub(super) fn release(self, log: &Log) -> Vec<Report> {
-        let mut left = Vec::new();
-        for device in self.devices {
-            if let Err(error) = quiesce(&device) {
-                left.push(not_restored(device.bdf(), &error));
-            }
+    /// Makes a device silent and resets it, and reads back from the hardware that it is so. One that is not is unclean.
+    fn silence(&mut self, device: &Device) -> Result<ConfigSnapshot, Fault> {
+        let bdf = device.bdf();
+        if let Err(error) = quiesce(device) {
+            self.unclean.push((bdf, vec![error.to_string()]));
+            return Err(failed(bdf, &error));
         }
-        for binding in self.bound.into_iter().rev() {
-            match binding.restore(self.root) {
-                Ok(()) => log.say(&format!("{} is given back", binding.bdf())),
-                Err(error) => left.push(not_restored(binding.bdf(), &error)),
-            }
-        }
-        left
-    }
-}
-
-impl Space {
-    /// Maps exactly the guest's RAM and images, then closes every handle with which the map could be changed.
-    ///
-    /// # Errors
-    /// `dma-map-failed`.
-    pub(super) fn map_and_seal(
-        self,
-        plan: &Plan,
-        ram: &Ram,
-        files: &Files,
-        log: &Log,
-    ) -> Result<Dma, Fault> {
-        let failed = |error: Error| Fault::from(not_mapped(plan, &error));
-        let mut space = self.space.attached(self.reserved).map_err(failed)?;
-        for range in &plan.memory.ranges {
-            let mapping = Mapping {
-                range: iova_range(range.at)?,
-                file: ram.file(),
-                offset: range.file_offset,
-                permission: Permission::ReadWrite,
-                kind: Kind::Ram,
-            };
-            space.map(&mapping).map_err(failed)?;
-        }
-        for (image, file) in plan.images.iter().zip(files.images()) {
-            let (permission, kind) = match image.mode {
-                RootMode::ReadOnly => (Permission::ReadOnly, Kind::Image),
-                // A private copy is memory of this guest alone.
-                RootMode::Copy => (Permission::ReadWrite, Kind::Ram),
-            };
-            let mapping = Mapping {
-                range: iova_range(image.at)?,
-                file,
-                offset: 0,
-                permission,
-                kind,
-            };
-            space.map(&mapping).map_err(failed)?;
-        }
-        let sealed = space.seal();
-        let dma = Dma {
-            mappings: sealed.ledger().entries().len() as u64,
-            bytes: sealed.ledger().total().raw(),
-            ioctls: sealed.calls().map.into(),
+        let snapshot = ConfigSnapshot::read(self.root, bdf).map_err(|error| failed(bdf, &error))?;
+        let noise = snapshot.noise();
+        let Some(first) = noise.first() else {
+            return Ok(snapshot);
         };
-        log.say(&format!(
-            "DMA map sealed ({}): {} mappings, {} bytes, {} calls",
-            sealed.interface(),
-            dma.mappings,
-            dma.bytes,
-            dma.ioctls
-        ));
-        Ok(dma)
+        let report = Report::new(
+            ErrorId::DeviceResetFailed,
+            format!("cannot assign {bdf}"),
+            format!("after its reset, {first}"),
+            "reset the PF or the host; the device must not go to another guest in this state",
+        );
+        self.unclean.push((bdf, noise));
+        Err(report.into())
     }
 }
 
 /// Leaves the device unable to start DMA or send an interrupt, in its state after a reset where it has one.
 ///
 /// A step that fails does not keep the next ones from being tried: a device that misbehaves needs the reset most.
-fn quiesce(device: &Device) -> Result<(), Error> {
+pub(super) fn quiesce(device: &Device) -> Result<(), Error> {
+    // The order matters: first no more DMA, then no more messages, and the reset finds a device at rest.
     let quiet = [
         device.clear_bus_master(),
         device.disable_irqs(MSIX_IRQ).map(drop),
@@ -258,88 +230,4 @@ fn facts(device: &Device, function: &plan::Function) -> Result<OpenedFunction, E
     };
     out.vectors = device.irq(kind)?.vectors;
     Ok(out)
-}
-
-/// The error of a device's set-up, in the tool's own words and ids.
-fn failed(bdf: Bdf, error: &Error) -> Fault {
-    let (id, fix): (Id, _) = match error {
-        Error::HostDriver { .. } => (
-            CheckId::DeviceHostDriver.into(),
-            "it was free when the plan was made; find out who bound it, then run again",
-        ),
-        Error::AttachForbidden { .. } => (
-            CheckId::NoInterruptRemapping.into(),
-            "switch on interrupt remapping in the firmware (VT-d or AMD-Vi) and remove intremap=off from the kernel's \
-             command line; see /sys/kernel/iommu_groups/*/reserved_regions for firmware's own claims",
-        ),
-        Error::GroupNotViable { .. } => (
-            CheckId::GroupShared.into(),
-            "assign all members of the group to this guest, or move the device to a slot behind a port with ACS",
-        ),
-        Error::BindMismatch { .. } | Error::NodeTimeout { .. } | Error::Sysfs { .. } => (
-            ErrorId::DeviceBindFailed.into(),
-            "load vfio-pci (modprobe vfio-pci) and see the kernel log",
-        ),
-        Error::RegisterStuck { .. } => (
-            ErrorId::DeviceResetFailed.into(),
-            "reset the PF or the host; the device must not go to another guest in this state",
-        ),
-        Error::DeviceCall { call, .. } if call.contains("RESET") => (
-            ErrorId::DeviceResetFailed.into(),
-            "reset the PF or the host; the device must not go to another guest in this state",
-        ),
-        Error::ReadOnlyMachine { .. } => (
-            ErrorId::MachineReadOnly.into(),
-            "leave --root out, to use this host",
-        ),
-        Error::Malformed { .. }
-        | Error::NoFunction { .. }
-        | Error::NoGroup { .. }
-        | Error::NoCdev { .. }
-        | Error::Open { .. }
-        | Error::NodeBusy { .. }
-        | Error::Unsupported { .. }
-        | Error::DeviceCall { .. }
-        | Error::SpaceCall { .. }
-        | Error::MapFailed { .. }
-        | Error::Unmappable(_)
-        | Error::NothingAttached { .. }
-        | Error::AttachedTwice { .. }
-        | Error::NotOfThisSpace { .. }
-        | Error::ShortConfig { .. }
-        | Error::BadRegion { .. } => (
-            ErrorId::DeviceOpenFailed.into(),
-            "see the kernel log, and who else has the device open (fuser /dev/vfio/*)",
-        ),
-    };
-    Report::new(id, format!("cannot assign {bdf}"), error.to_string(), fix).into()
-}
-
-/// Where devices see a range of the guest's addresses: at the same numbers.
-fn iova_range(at: GpaRange) -> Result<IovaRange, Fault> {
-    IovaRange::new(iova_of(at.start()), ByteLen::new(at.len_bytes())).ok_or_else(|| {
-        let doing = format!("mapping {at}");
-        Fault::io(doing)(std::io::Error::other("the range wraps"))
-    })
-}
-
-fn not_mapped(plan: &Plan, error: &Error) -> Report {
-    Report::new(
-        ErrorId::DmaMapFailed,
-        format!(
-            "cannot map the memory of guest {} for its devices",
-            plan.name
-        ),
-        error.to_string(),
-        "raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity in a unit) or the host's free memory; see the kernel log",
-    )
-}
-
-fn not_restored(bdf: Bdf, error: &Error) -> Report {
-    Report::new(
-        ErrorId::HostNotRestored,
-        format!("{bdf} is not as it was before the guest"),
-        error.to_string(),
-        "do not give it to another guest; reset the PF or the host, then unbind it from vfio-pci by hand",
-    )
 }

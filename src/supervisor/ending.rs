@@ -1,6 +1,10 @@
 //! How a run ended: one sentence for the operator and an exit status for the script.
 
-use jailed::{handoff::Ending, ring::LastExit};
+use iommu::{Errno, bdf::Bdf, events::Access};
+use jailed::{
+    handoff::Ending,
+    ring::{DeviceCall, DeviceFailure, LastExit},
+};
 use serde::Serialize;
 
 /// One of the two processes beside the guest.
@@ -25,7 +29,7 @@ impl Role {
 }
 
 /// How the guest's run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum RunEnd {
     /// The guest powered itself off.
@@ -46,11 +50,35 @@ pub enum RunEnd {
         vcpu: u64,
     },
     /// A device reported an uncorrectable error.
-    DeviceFailed,
+    DeviceFailed {
+        /// Which, as D says.
+        bdf: Option<Bdf>,
+    },
     /// A call on a device failed while the guest ran.
-    DeviceCallFailed,
+    DeviceCallFailed {
+        /// Which, as D says.
+        bdf: Option<Bdf>,
+        /// What was being done.
+        doing: &'static str,
+        /// The errno's name or number.
+        errno: String,
+    },
     /// The host asked for a device back.
-    DeviceRequested,
+    DeviceRequested {
+        /// Which, as D says.
+        bdf: Option<Bdf>,
+    },
+    /// The IOMMU stopped a request of a device, and the guest file asks to stop the guest then.
+    DmaFault {
+        /// Whose.
+        bdf: Bdf,
+        /// What was tried.
+        access: Access,
+        /// Where.
+        address: u64,
+        /// Why it was stopped, in the kernel's words.
+        reason: String,
+    },
     /// V or D was killed by a signal that the supervisor did not send.
     Killed {
         /// Which.
@@ -69,10 +97,43 @@ pub enum RunEnd {
     Stopped,
 }
 
+/// What V and D left behind about their end. Nothing in it is believed but to tell it to the operator.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastWords<'a> {
+    /// V's last exit.
+    pub(super) exit: LastExit,
+    /// What D ended for.
+    pub(super) failure: Option<DeviceFailure>,
+    /// The guest's functions, by D's indices.
+    pub(super) functions: &'a [Bdf],
+}
+
+impl LastWords<'_> {
+    fn bdf(&self) -> Option<Bdf> {
+        self.functions.get(self.failure?.function).copied()
+    }
+
+    /// What D was doing, and the errno.
+    fn call(&self) -> (&'static str, String) {
+        let Some(failure) = self.failure else {
+            return ("a call", "no errno was left".to_owned());
+        };
+        let doing = match failure.call {
+            DeviceCall::WriteCommand => "writing its command register",
+            DeviceCall::SetIrqs => "setting its interrupts",
+            DeviceCall::Reset => "the reset that the guest asked for",
+            DeviceCall::Eventfd => "reading or firing an eventfd",
+            DeviceCall::ErrorInterrupt | DeviceCall::RequestInterrupt => "a call",
+        };
+        let errno = i32::try_from(failure.errno).unwrap_or(0);
+        (doing, Errno::new(errno).to_string())
+    }
+}
+
 impl RunEnd {
     /// What an exit status of `role` means.
     #[must_use]
-    pub fn from_status(role: Role, status: u8, last: LastExit) -> Self {
+    pub(super) fn from_status(role: Role, status: u8, last: &LastWords<'_>) -> Self {
         let broken = Self::Broken { role, status };
         let Some(ending) = Ending::from_status(status) else {
             return broken;
@@ -84,13 +145,20 @@ impl RunEnd {
             (Role::Vcpu, Ending::Panicked) => Self::Panicked,
             (Role::Vcpu, Ending::TripleFault) => Self::TripleFault,
             (Role::Vcpu, Ending::KvmFailed) => Self::KvmFailed {
-                reason: last.reason,
-                detail: last.detail,
-                vcpu: last.vcpu,
+                reason: last.exit.reason,
+                detail: last.exit.detail,
+                vcpu: last.exit.vcpu,
             },
-            (Role::Device, Ending::DeviceFailed) => Self::DeviceFailed,
-            (Role::Device, Ending::DeviceCallFailed) => Self::DeviceCallFailed,
-            (Role::Device, Ending::DeviceRequested) => Self::DeviceRequested,
+            (Role::Device, Ending::DeviceFailed) => Self::DeviceFailed { bdf: last.bdf() },
+            (Role::Device, Ending::DeviceCallFailed) => {
+                let (doing, errno) = last.call();
+                Self::DeviceCallFailed {
+                    bdf: last.bdf(),
+                    doing,
+                    errno,
+                }
+            }
+            (Role::Device, Ending::DeviceRequested) => Self::DeviceRequested { bdf: last.bdf() },
             (
                 Role::Vcpu,
                 Ending::DeviceFailed | Ending::DeviceCallFailed | Ending::DeviceRequested,
@@ -107,40 +175,75 @@ impl RunEnd {
         }
     }
 
+    /// Whether the guest brought it about, so that it may hide what it did before.
+    #[must_use]
+    pub(super) const fn is_the_guests(&self) -> bool {
+        match self {
+            Self::PoweredOff
+            | Self::RebootRequested
+            | Self::Panicked
+            | Self::TripleFault
+            | Self::KvmFailed { .. } => true,
+            Self::DeviceFailed { .. }
+            | Self::DeviceCallFailed { .. }
+            | Self::DeviceRequested { .. }
+            | Self::DmaFault { .. }
+            | Self::Killed { .. }
+            | Self::Broken { .. }
+            | Self::Stopped => false,
+        }
+    }
+
     /// The exit status of `narrows run`; docs/guest-file.md lists them.
     #[must_use]
-    pub const fn exit_status(self) -> u8 {
+    pub const fn exit_status(&self) -> u8 {
         match self {
             Self::PoweredOff => 0,
             Self::RebootRequested => 20,
             Self::Panicked | Self::TripleFault | Self::KvmFailed { .. } => 21,
-            Self::DeviceFailed | Self::DeviceCallFailed => 22,
+            Self::DeviceFailed { .. } | Self::DeviceCallFailed { .. } => 22,
             Self::Killed { .. } => 23,
             Self::Broken { .. } => 24,
             Self::Stopped => 25,
-            Self::DeviceRequested => 26,
+            Self::DeviceRequested { .. } => 26,
+            Self::DmaFault { .. } => 27,
         }
     }
 
     /// The sentence for the operator, without the guest's name.
     #[must_use]
-    pub fn sentence(self) -> String {
+    pub fn sentence(&self) -> String {
         match self {
             Self::PoweredOff => "the guest powered off".to_owned(),
-            Self::RebootRequested => "the guest asked for a reboot, and on_reboot is \"exit\"".to_owned(),
+            Self::RebootRequested => {
+                "the guest asked for a reboot, and on_reboot is \"exit\"".to_owned()
+            }
             Self::Panicked => "the guest crashed: its kernel reported a panic".to_owned(),
             Self::TripleFault => "the guest crashed: triple fault".to_owned(),
-            Self::KvmFailed { reason, detail, vcpu } => format!(
+            Self::KvmFailed {
+                reason,
+                detail,
+                vcpu,
+            } => format!(
                 "the guest crashed: KVM gave up on vCPU {vcpu} (exit reason {reason}, detail {detail:#x})"
             ),
-            Self::DeviceFailed => {
-                "a device failed: it reported an uncorrectable error (AER); see the kernel log".to_owned()
-            }
-            Self::DeviceCallFailed => {
-                "a device failed: the kernel refused a call on it while the guest ran; see the kernel log"
-                    .to_owned()
-            }
-            Self::DeviceRequested => "the host asked for a device back".to_owned(),
+            Self::DeviceFailed { bdf } => format!(
+                "{} failed: it reported an uncorrectable error (AER); see the kernel log",
+                device(*bdf)
+            ),
+            Self::DeviceCallFailed { bdf, doing, errno } => format!(
+                "{} failed while the guest ran: {doing}: {errno}; see the kernel log",
+                device(*bdf)
+            ),
+            Self::DeviceRequested { bdf } => format!("the host asked for {} back", device(*bdf)),
+            Self::DmaFault {
+                bdf,
+                access,
+                address,
+                reason,
+            } => format!(
+                "the guest was stopped for a DMA fault of {bdf}: {access} at {address:#x} ({reason})"
+            ),
             Self::Killed { role, signal } => {
                 format!("{} was killed by signal {signal}", role.program())
             }
@@ -151,6 +254,10 @@ impl RunEnd {
             Self::Stopped => "the operator stopped the guest".to_owned(),
         }
     }
+}
+
+fn device(bdf: Option<Bdf>) -> String {
+    bdf.map_or_else(|| "a device".to_owned(), |bdf| format!("device {bdf}"))
 }
 
 #[cfg(test)]
@@ -171,13 +278,19 @@ mod tests {
             RunEnd::PoweredOff,
             RunEnd::RebootRequested,
             RunEnd::TripleFault,
-            RunEnd::DeviceFailed,
+            RunEnd::DeviceFailed { bdf: None },
             killed,
             broken,
             RunEnd::Stopped,
-            RunEnd::DeviceRequested,
+            RunEnd::DeviceRequested { bdf: None },
+            RunEnd::DmaFault {
+                bdf: "0000:04:00.0".parse().unwrap(),
+                access: Access::Write,
+                address: 0x5000_0000,
+                reason: "reason 0x05".to_owned(),
+            },
         ];
-        let mut statuses: Vec<u8> = ends.iter().map(|end| end.exit_status()).collect();
+        let mut statuses: Vec<u8> = ends.iter().map(RunEnd::exit_status).collect();
         statuses.sort_unstable();
         statuses.dedup();
         assert_eq!(statuses.len(), ends.len());
@@ -187,14 +300,14 @@ mod tests {
 
     #[test]
     fn device_process_cannot_speak_for_the_guest() {
-        let last = LastExit::default();
+        let last = LastWords::default();
         for ending in [
             Ending::PoweredOff,
             Ending::RebootRequested,
             Ending::TripleFault,
         ] {
             let status = ending as u8;
-            let end = RunEnd::from_status(Role::Device, status, last);
+            let end = RunEnd::from_status(Role::Device, status, &last);
             assert_eq!(
                 end,
                 RunEnd::Broken {
@@ -204,7 +317,7 @@ mod tests {
             );
         }
         let status = Ending::DeviceRequested as u8;
-        let end = RunEnd::from_status(Role::Vcpu, status, last);
+        let end = RunEnd::from_status(Role::Vcpu, status, &last);
         assert_eq!(
             end,
             RunEnd::Broken {
@@ -216,9 +329,9 @@ mod tests {
 
     #[test]
     fn unknown_status_is_a_bug_and_not_an_ordinary_end() {
-        let last = LastExit::default();
+        let last = LastWords::default();
         for status in 0..=u8::MAX {
-            let end = RunEnd::from_status(Role::Vcpu, status, last);
+            let end = RunEnd::from_status(Role::Vcpu, status, &last);
             if Ending::from_status(status).is_none() {
                 assert_eq!(
                     end,
@@ -229,5 +342,40 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_failed_device_is_named_with_what_failed() {
+        let functions = [
+            "0000:01:10.0".parse().unwrap(),
+            "0000:01:10.2".parse().unwrap(),
+        ];
+        let mut last = LastWords {
+            failure: Some(DeviceFailure {
+                call: DeviceCall::Reset,
+                errno: 25,
+                function: 1,
+            }),
+            functions: &functions,
+            ..LastWords::default()
+        };
+        let end = RunEnd::from_status(Role::Device, Ending::DeviceCallFailed as u8, &last);
+        assert_eq!(
+            end.sentence(),
+            "device 0000:01:10.2 failed while the guest ran: the reset that the guest asked for: ENOTTY; see the \
+             kernel log"
+        );
+        let end = RunEnd::from_status(Role::Device, Ending::DeviceRequested as u8, &last);
+        assert_eq!(
+            end.sentence(),
+            "the host asked for device 0000:01:10.2 back"
+        );
+        // An index that is none is not followed.
+        last.failure = last.failure.map(|failure| DeviceFailure {
+            function: usize::MAX,
+            ..failure
+        });
+        let end = RunEnd::from_status(Role::Device, Ending::DeviceFailed as u8, &last);
+        assert_eq!(end, RunEnd::DeviceFailed { bdf: None });
     }
 }

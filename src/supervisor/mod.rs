@@ -7,12 +7,16 @@
 
 mod assign;
 mod console;
+mod dma_faults;
 mod ending;
 mod fault;
 mod files;
 mod launch;
 mod log;
 mod ram;
+mod refusal;
+mod release;
+mod space;
 mod stats;
 mod watch;
 
@@ -22,26 +26,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iommu::sysfs::SysRoot;
+use iommu::{bdf::Bdf, sysfs::SysRoot};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use self::ending::{Role, RunEnd};
 use self::{
     assign::Assigned,
     console::Console,
+    dma_faults::DmaFaults,
     fault::Fault,
     files::{Files, check_kvm},
     launch::{Parts, Programs, Running, launch},
     log::Log,
     ram::Ram,
     stats::Stats,
-    watch::until_end,
+    watch::Watched,
 };
 use crate::{
     error::{ErrorId, Report},
     plan::Plan,
     spec::OnReboot,
-    sys::signals::{Asked, Signals},
+    state::State,
+    sys::{
+        map::CounterView,
+        signals::{Asked, Signals},
+    },
 };
 
 /// What the operator asks of `narrows run` besides the guest file.
@@ -49,6 +58,8 @@ use crate::{
 pub struct Options {
     /// The host's file system.
     pub root: SysRoot,
+    /// What outlives a run: the quarantine, and which functions are in use.
+    pub state: State,
     /// Where the figures go, at the end and on SIGUSR1.
     pub stats: Option<PathBuf>,
     /// No progress on standard error.
@@ -68,12 +79,18 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<RunEnd
         log.warn(&format!("warning[{}]: {}", warning.id, warning.what));
     }
     let mut assigned = Assigned::none(plan, &options.root);
-    let ended =
-        guest(plan, options, replan, &log, &mut assigned).map_err(|fault| fault.into_reports(plan));
+    let mut faults = DmaFaults::none(plan);
+    let ended = guest(plan, options, replan, &log, &mut assigned, &mut faults)
+        .map_err(|fault| fault.into_reports(plan));
     if let Ok(end) = &ended {
         log.say(&end.sentence());
     }
-    let left = assigned.release(&log);
+    let left = assigned.release(&options.state, &log);
+    // A device that goes on after its guest has ended is told of, too.
+    if let Err(error) = faults.look(&log) {
+        log.warn(&format!("the kernel log cannot be read any more: {error}"));
+    }
+    faults.finish(&log);
     match ended {
         Ok(end) if left.is_empty() => Ok(end),
         Ok(_) => Err(left),
@@ -88,6 +105,7 @@ fn guest(
     replan: &Replan<'_>,
     log: &Log,
     assigned: &mut Assigned<'_>,
+    faults: &mut DmaFaults,
 ) -> Result<RunEnd, Fault> {
     let mut stats = Stats::new(plan);
     let signals = Signals::take().map_err(Fault::io("blocking signals"))?;
@@ -98,6 +116,9 @@ fn guest(
     let mut console =
         Console::new(Files::console_target(plan)?).map_err(Fault::io("setting up the console"))?;
 
+    // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
+    assigned.reserve(&options.state, log)?;
+    faults.arm(&options.root, log)?;
     assigned.bind(log)?;
     // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
     let bound = again(plan, replan)?;
@@ -131,7 +152,15 @@ fn guest(
         let running = launch(&programs, &parts, &signals)?;
         drop(parts);
         stats.step("running", log);
-        let end = one_life(running, &mut console, &signals, &mut stats, options, log)?;
+        let end = one_life(
+            running,
+            &mut console,
+            &signals,
+            faults,
+            &mut stats,
+            options,
+            log,
+        )?;
         if end != RunEnd::RebootRequested || plan.on_reboot == OnReboot::Exit {
             return Ok(end);
         }
@@ -170,38 +199,56 @@ fn one_life(
     mut running: Running,
     console: &mut Console,
     signals: &Signals,
+    faults: &mut DmaFaults,
     stats: &mut Stats,
     options: &Options,
     log: &Log,
 ) -> Result<RunEnd, Fault> {
     stats.pids = (running.vcpu.pid(), running.device.pid());
+    let functions: Vec<Bdf> = faults.counted().0.iter().map(|f| f.bdf).collect();
     let Running {
         vcpu,
         device,
         counters,
     } = &mut running;
-    let write = |end| {
+    let write = |counters: &CounterView, faults: &DmaFaults, end: Option<&RunEnd>| {
         let Some(path) = options.stats.as_deref() else {
             return;
         };
-        if let Err(error) = stats.write(path, counters, end) {
+        if let Err(error) = stats.write(path, counters, faults, end) {
             log.say(&format!(
                 "statistics are not written: {}: {error}",
                 path.display()
             ));
         }
     };
-    let end = until_end(vcpu, device, console, signals, counters, log, || {
-        write(None)
-    });
+    let mut watched = Watched {
+        vcpu,
+        device,
+        console,
+        signals,
+        counters,
+        faults,
+        functions: &functions,
+        log,
+    };
+    let end = watched.until_end(|counters, faults| write(counters, faults, None));
     // V first: its mappings hold the BARs open, and no vCPU may run while the device is being taken away.
-    let vcpu_gone = vcpu.stop();
-    let device_gone = device.stop();
-    let end = end.map_err(Fault::io("waiting for the guest"))?;
+    let vcpu_gone = watched.vcpu.stop();
+    let device_gone = watched.device.stop();
+    let mut end = end.map_err(Fault::io("waiting for the guest"))?;
     vcpu_gone.map_err(Fault::io("stopping narrows-vcpu"))?;
     device_gone.map_err(Fault::io("stopping narrows-device"))?;
-    console.copy_rest();
-    write(Some(end));
+    watched.console.copy_rest();
+    // A guest must not hide what its device did by ending itself.
+    let late = watched
+        .faults
+        .look(log)
+        .map_err(Fault::io("reading the kernel log"))?;
+    if let Some(fault) = late.filter(|_| end.is_the_guests()) {
+        end = fault;
+    }
+    write(watched.counters, watched.faults, Some(&end));
     Ok(end)
 }
 

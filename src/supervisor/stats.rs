@@ -10,7 +10,7 @@ use std::{
 use jailed::ring::Counter;
 use serde_json::{Map, Value, json};
 
-use super::{ending::RunEnd, log::Log};
+use super::{dma_faults::DmaFaults, ending::RunEnd, log::Log};
 use crate::{plan::Plan, sys::map::CounterView};
 
 /// Names of the counters in the file, in the order of [`Counter`].
@@ -95,7 +95,8 @@ impl Stats {
         &self,
         path: &Path,
         counters: &CounterView,
-        end: Option<RunEnd>,
+        faults: &DmaFaults,
+        end: Option<&RunEnd>,
     ) -> io::Result<()> {
         let counted: Map<String, Value> = COUNTERS
             .iter()
@@ -106,6 +107,18 @@ impl Stats {
             .iter()
             .map(|(step, at)| ((*step).to_owned(), (*at).into()))
             .collect();
+        let (functions, lost) = faults.counted();
+        let total: u64 = functions.iter().map(|counted| counted.count).sum();
+        let functions: Vec<Value> = functions
+            .iter()
+            .map(|counted| {
+                json!({
+                    "bdf": counted.bdf,
+                    "count": counted.count,
+                    "last_address": counted.last_address.map(|address| format!("{address:#x}")),
+                })
+            })
+            .collect();
         let text = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "guest": self.guest,
@@ -114,6 +127,7 @@ impl Stats {
             "dma": { "mappings": self.dma.mappings, "bytes": self.dma.bytes, "ioctls": self.dma.ioctls },
             "steps_ms": steps,
             "reboots": self.reboots,
+            "dma_faults": { "total": total, "functions": functions, "kernel_log_lost": lost },
             "counters": counted,
             "end": end,
         });

@@ -4,7 +4,7 @@ use std::{io, os::fd::AsFd, ptr::NonNull};
 
 use jailed::{
     handoff::Handoff,
-    ring::{Counter, LastExit, Layout},
+    ring::{Counter, DeviceFailure, LastExit, Layout},
 };
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
@@ -151,6 +151,13 @@ impl CounterView {
             vcpu: self.word(Layout::LAST_EXIT + 16),
             reserved: 0,
         }
+    }
+
+    /// What D says it ended for; `None` where it says nothing that makes sense.
+    #[must_use]
+    pub fn device_failure(&self) -> Option<DeviceFailure> {
+        let word = |index: usize| self.word(Layout::DEVICE_FAILURE + 8 * index);
+        DeviceFailure::from_words([word(0), word(1), word(2)])
     }
 
     fn word(&self, offset: usize) -> u64 {

@@ -1,0 +1,104 @@
+//! One run at a time for each function, by a lock that ends with the process that holds it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+};
+
+use iommu::bdf::Bdf;
+use rustix::fs::{FlockOperation, flock};
+
+use super::State;
+use crate::error::{ErrorId, Report};
+
+/// A function that no other run can take while this lives.
+#[derive(Debug)]
+pub struct InUse {
+    bdf: Bdf,
+    file: File,
+    killed: Option<String>,
+}
+
+/// More than any name and process id.
+const NOTE_LIMIT: u64 = 200;
+
+impl InUse {
+    /// Takes the lock of `bdf` for a run of `guest`, which another run may hold.
+    ///
+    /// # Errors
+    /// `device-in-use` with who has it; `state-unwritable`.
+    pub fn take(state: &State, bdf: Bdf, guest: &str) -> Result<Self, Report> {
+        let folder = state.in_use();
+        let path = folder.join(bdf.to_string());
+        let unwritable = |error: io::Error| state.unwritable(&path, &error);
+        let mut file = fs::create_dir_all(&folder)
+            .and_then(|()| {
+                // The file stays for ever: who removed it would leave others with locks of a file that has no name.
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .mode(0o644)
+                    .open(&path)
+            })
+            .map_err(unwritable)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::AGAIN) => return Err(held(bdf, &mut file)),
+            Err(errno) => return Err(unwritable(errno.into())),
+        }
+        // Whoever could take its time has removed its note.
+        let killed = note_of(&mut file).map_err(unwritable)?;
+        let note = format!("guest {guest}, process {}\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.seek(SeekFrom::Start(0)))
+            .and_then(|_| file.write_all(note.as_bytes()))
+            .map_err(unwritable)?;
+        Ok(Self { bdf, file, killed })
+    }
+
+    /// The function.
+    #[must_use]
+    pub const fn bdf(&self) -> Bdf {
+        self.bdf
+    }
+
+    /// The run before this one, where it was killed and did not give the function back itself.
+    #[must_use]
+    pub fn killed_before(&self) -> Option<&str> {
+        self.killed.as_deref()
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        // The lock ends with the file; the note means nothing without it.
+        self.file.set_len(0).ok();
+    }
+}
+
+/// What the holder wrote, if anything.
+fn note_of(file: &mut File) -> io::Result<Option<String>> {
+    let mut note = String::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(NOTE_LIMIT).read_to_string(&mut note)?;
+    let note = note.trim();
+    Ok((!note.is_empty()).then(|| note.to_owned()))
+}
+
+fn held(bdf: Bdf, file: &mut File) -> Report {
+    // The holder writes its note right after it has the lock, so for a moment there may be none.
+    let who = match note_of(file) {
+        Ok(Some(who)) => who,
+        Ok(None) => "another run that begins just now".to_owned(),
+        Err(error) => format!("its note cannot be read: {error}"),
+    };
+    Report::new(
+        ErrorId::DeviceInUse,
+        format!("cannot assign {bdf}"),
+        format!("another run of narrows has it: {who}"),
+        "wait until that guest has ended, or choose another VF",
+    )
+}

@@ -1,0 +1,82 @@
+//! What outlives a run, in files of one folder: which functions are quarantined, and which are in use.
+//!
+//! ```text
+//! quarantine/BDF.json   one file for each function that no guest may have
+//! released/BDF-TIME.json   what was in quarantine, with when and why it was released
+//! in-use/BDF   locked by the run that has the function; says which
+//! ```
+
+mod clock;
+mod file;
+mod in_use;
+mod quarantine;
+#[cfg(test)]
+mod state_test;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use iommu::bdf::Bdf;
+
+pub use self::{
+    clock::now,
+    in_use::InUse,
+    quarantine::{Entry, Identity, Record},
+};
+use crate::error::{ErrorId, Report};
+
+/// The folder, below the host's root.
+pub const DEFAULT_FOLDER: &str = "var/lib/narrows";
+
+/// The folder of what outlives a run. It need not exist: then nothing is in quarantine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State(PathBuf);
+
+impl State {
+    /// The state in `folder`.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self(folder.into())
+    }
+
+    /// Shows that a function could be quarantined: makes the folders and writes a file, which it removes.
+    ///
+    /// # Errors
+    /// `state-unwritable`.
+    pub fn check_writable(&self) -> Result<(), Report> {
+        let folder = self.quarantine();
+        let probe = folder.join(format!(".probe-{}", std::process::id()));
+        fs::create_dir_all(&folder)
+            .and_then(|()| file::write_whole(&probe, b"probe\n"))
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|error| self.unwritable(&folder, &error))
+    }
+
+    fn quarantine(&self) -> PathBuf {
+        self.0.join("quarantine")
+    }
+
+    fn released(&self) -> PathBuf {
+        self.0.join("released")
+    }
+
+    fn in_use(&self) -> PathBuf {
+        self.0.join("in-use")
+    }
+
+    fn file_of(&self, bdf: Bdf) -> PathBuf {
+        self.quarantine().join(format!("{bdf}.json"))
+    }
+
+    fn unwritable(&self, path: &Path, error: &io::Error) -> Report {
+        Report::new(
+            ErrorId::StateUnwritable,
+            format!("the state folder {} cannot be written", self.0.display()),
+            format!("{}: {error}", path.display()),
+            "make it writable, or name another with --state; without it a device that must not be used again could not \
+             be kept from the next guest",
+        )
+    }
+}

@@ -1,0 +1,268 @@
+//! Devices given back to the host, or kept from the next guest.
+//!
+//! On entry: V and D are gone. On exit: each function is silent, reset, compared with what it was, closed, and bound as
+//! before; or it is in quarantine; or it is gone, because the host has removed it. The order for each device: bus master
+//! off, interrupts off, reset, read back, closed; then all are bound as before.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use iommu::{
+    IommuError as Error,
+    bdf::Bdf,
+    bind::{self, VFIO_PCI},
+    clean::ConfigSnapshot,
+    sysfs::SysRoot,
+    topology::{function_path, read_driver},
+};
+
+use super::{
+    assign::{Assigned, quiesce},
+    log::Log,
+};
+use crate::{
+    error::{ErrorId, Report},
+    state::{Identity, Record, State},
+};
+
+/// How long the host may take to unbind or remove a function, once nobody has it open.
+const TAKING: Duration = Duration::from_secs(5);
+const TAKING_POLL: Duration = Duration::from_millis(5);
+
+impl Assigned<'_> {
+    /// Gives everything back. What fails does not keep the rest from being given back.
+    #[must_use]
+    pub(super) fn release(mut self, state: &State, log: &Log) -> Vec<Report> {
+        let root = self.root;
+        let mut unclean = std::mem::take(&mut self.unclean);
+        let mut taken_back = Vec::new();
+        for opened in std::mem::take(&mut self.devices) {
+            let bdf = opened.device.bdf();
+            match quiesce(&opened.device) {
+                Ok(()) => unclean.push((bdf, traces(root, bdf, opened.before.as_ref()))),
+                Err(error) if is_locked(&error) => taken_back.push((bdf, opened.before, error)),
+                Err(error) => unclean.push((bdf, vec![error.to_string()])),
+            }
+            // Closed here: the kernel lets nobody else have it before.
+        }
+        for (bdf, before, error) in taken_back {
+            let evidence = after_taking(root, bdf, before.as_ref(), &error, log);
+            unclean.push((bdf, evidence));
+        }
+        let mut left = Vec::new();
+        for binding in self.bound.iter().rev() {
+            let bdf = binding.bdf();
+            let restored = binding.restore(root);
+            if !bind::is_there(root, bdf) {
+                log.say(&format!("{bdf} is gone: the host has removed it"));
+                continue;
+            }
+            match restored {
+                Ok(()) => {
+                    unclean.push((bdf, traces(root, bdf, None)));
+                    log.say(&format!("{bdf} is given back"));
+                }
+                Err(error) => left.push(not_restored(bdf, &error)),
+            }
+        }
+        left.extend(self.quarantine(&unclean, state, log));
+        left
+    }
+
+    /// Puts the functions for which there is evidence into quarantine, each once.
+    fn quarantine(&self, unclean: &[(Bdf, Vec<String>)], state: &State, log: &Log) -> Vec<Report> {
+        let mut reports = Vec::new();
+        for function in &self.plan.functions {
+            let bdf = function.bdf;
+            let mut evidence: Vec<String> = Vec::new();
+            for found in unclean.iter().filter(|(of, _)| *of == bdf) {
+                for line in &found.1 {
+                    if !evidence.contains(line) {
+                        evidence.push(line.clone());
+                    }
+                }
+            }
+            // One that the host has removed will be a new one when it comes back.
+            if evidence.is_empty() || !bind::is_there(self.root, bdf) {
+                continue;
+            }
+            let reason = "it did not come back clean";
+            let device = identity(self.root, bdf);
+            let record = Record::new(bdf, device, reason, evidence.clone(), &self.plan.name);
+            let mut report = match state.put_into_quarantine(&record) {
+                Ok(path) => {
+                    log.warn(&format!(
+                        "{bdf} is in quarantine: {reason} ({})",
+                        path.display()
+                    ));
+                    Report::new(
+                        ErrorId::DeviceNotClean,
+                        format!("{bdf} did not come back clean and is in quarantine"),
+                        "",
+                        format!(
+                            "reset its PF or the host, see that it is sound, then: narrows quarantine release {bdf}"
+                        ),
+                    )
+                }
+                Err(error) => Report::new(
+                    ErrorId::QuarantineFailed,
+                    format!("{bdf} did not come back clean, and that could not be written down"),
+                    "",
+                    format!(
+                        "give {bdf} to no guest until its PF or the host was reset: nothing but you keeps it from the \
+                         next one ({error})"
+                    ),
+                ),
+            };
+            report.why = evidence;
+            reports.push(report);
+        }
+        reports
+    }
+}
+
+/// What keeps a function from counting as clean: none where it is silent and as it was `before`.
+fn traces(root: &SysRoot, bdf: Bdf, before: Option<&ConfigSnapshot>) -> Vec<String> {
+    let after = match ConfigSnapshot::read(root, bdf) {
+        Ok(after) => after,
+        Err(error) => return vec![error.to_string()],
+    };
+    let mut traces = after.noise();
+    // One that does not answer differs everywhere.
+    if traces.is_empty()
+        && let Some(before) = before
+    {
+        traces = before.differences(&after);
+    }
+    traces
+}
+
+/// Whether a reset could not be done because somebody holds the function's lock: a host that unbinds or removes it holds
+/// it until we have closed the device.
+fn is_locked(error: &Error) -> bool {
+    matches!(error, Error::DeviceCall { call, errno, .. }
+        if call.contains("RESET") && errno.raw() == libc::EAGAIN)
+}
+
+/// Waits until the host has what it asked for, and does then what could not be done before: the reset. What was found.
+fn after_taking(
+    root: &SysRoot,
+    bdf: Bdf,
+    before: Option<&ConfigSnapshot>,
+    error: &Error,
+    log: &Log,
+) -> Vec<String> {
+    let deadline = Instant::now() + TAKING;
+    loop {
+        if !bind::is_there(root, bdf) {
+            return Vec::new();
+        }
+        match read_driver(root, bdf) {
+            Ok(driver) if driver.as_deref() == Some(VFIO_PCI) => {}
+            Ok(None) => break,
+            Ok(Some(driver)) => {
+                return vec![format!(
+                    "{error}; then the host's driver {driver} took it before it could be reset"
+                )];
+            }
+            Err(error) => return vec![error.to_string()],
+        }
+        if Instant::now() >= deadline {
+            return vec![error.to_string()];
+        }
+        thread::sleep(TAKING_POLL);
+    }
+    log.say(&format!(
+        "{bdf} was taken back by the host; it is reset now"
+    ));
+    match bind::reset(root, bdf) {
+        Ok(()) => traces(root, bdf, before),
+        Err(_) if !bind::is_there(root, bdf) => Vec::new(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+/// What the function is, for who has to find it later.
+fn identity(root: &SysRoot, bdf: Bdf) -> Identity {
+    let read = |name: &str| {
+        root.read_text(function_path(bdf).join(name))
+            .unwrap_or_else(|error| error.to_string())
+    };
+    Identity {
+        vendor: read("vendor"),
+        device: read("device"),
+        class: read("class"),
+    }
+}
+
+fn not_restored(bdf: Bdf, error: &Error) -> Report {
+    Report::new(
+        ErrorId::HostNotRestored,
+        format!("{bdf} is not as it was before the guest"),
+        error.to_string(),
+        "do not give it to another guest; reset the PF or the host, then unbind it from vfio-pci by hand",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use iommu::fake::FakeHost;
+
+    use super::*;
+
+    #[test]
+    fn a_function_is_clean_only_where_it_is_silent_and_as_before() {
+        let folder = std::env::temp_dir().join(format!("narrows-release-{}", std::process::id()));
+        fs::remove_dir_all(&folder).ok();
+        let root = FakeHost::new(&folder)
+            .pf("0000:01:00.0", 12)
+            .vf("0000:01:10.0", "0000:01:00.0", 13)
+            .write()
+            .unwrap();
+        let bdf = "0000:01:10.0".parse().unwrap();
+        let before = ConfigSnapshot::read(&root, bdf).unwrap();
+        let config = root.path(function_path(bdf).join("config"));
+        let bytes = fs::read(&config).unwrap();
+        let found = |at: usize, value: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            fs::write(&config, bytes).unwrap();
+            traces(&root, bdf, Some(&before))
+        };
+        assert_eq!(
+            found(4, bytes[4] | 2),
+            Vec::<String>::new(),
+            "decoding may differ"
+        );
+        assert!(found(4, bytes[4] | 4)[0].contains("bus master"));
+        assert!(found(0x2c, !bytes[0x2c])[0].contains("at 0x02c"));
+        assert_eq!(
+            traces(&root, bdf, None),
+            Vec::<String>::new(),
+            "silent is enough"
+        );
+        fs::write(&config, vec![0xff; bytes.len()]).unwrap();
+        let silent = traces(&root, bdf, Some(&before));
+        assert_eq!(silent.len(), 1);
+        assert!(silent[0].contains("does not answer"));
+        fs::remove_file(&config).unwrap();
+        assert!(traces(&root, bdf, Some(&before))[0].contains("ENOENT"));
+        fs::remove_dir_all(&folder).ok();
+    }
+
+    #[test]
+    fn only_a_reset_that_somebody_locks_out_is_put_off() {
+        let error = |call, errno| Error::DeviceCall {
+            bdf: "0000:01:10.0".parse().unwrap(),
+            call,
+            errno: iommu::Errno::new(errno),
+        };
+        assert!(is_locked(&error("VFIO_DEVICE_RESET", libc::EAGAIN)));
+        assert!(!is_locked(&error("VFIO_DEVICE_RESET", libc::ENOTTY)));
+        assert!(!is_locked(&error("pread", libc::EAGAIN)));
+    }
+}

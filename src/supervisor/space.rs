@@ -1,0 +1,103 @@
+//! A guest's IOMMU context, from its devices to its seal.
+//!
+//! On entry: the devices are attached and not bus master. On exit: exactly the guest's RAM and images are mapped, and no
+//! handle is left with which that could be changed.
+
+use iommu::{
+    IommuError as Error,
+    addr::{ByteLen, IovaRange},
+    ledger::{Kind, Permission},
+    space::{AddressSpace, Attaching, Mapping},
+    topology::ReservedRegion,
+};
+use jailed::addr::GpaRange;
+
+use super::{fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
+use crate::{
+    error::{ErrorId, Report},
+    plan::{Plan, iova_of},
+    spec::RootMode,
+};
+
+/// A guest's IOMMU context with all devices in it and nothing mapped.
+#[derive(Debug)]
+pub(super) struct Space {
+    pub(super) space: AddressSpace<Attaching>,
+    pub(super) reserved: Vec<ReservedRegion>,
+}
+
+impl Space {
+    /// Maps exactly the guest's RAM and images, then closes every handle with which the map could be changed.
+    ///
+    /// # Errors
+    /// `dma-map-failed`.
+    pub(super) fn map_and_seal(
+        self,
+        plan: &Plan,
+        ram: &Ram,
+        files: &Files,
+        log: &Log,
+    ) -> Result<Dma, Fault> {
+        let failed = |error: Error| Fault::from(not_mapped(plan, &error));
+        let mut space = self.space.attached(self.reserved).map_err(failed)?;
+        for range in &plan.memory.ranges {
+            let mapping = Mapping {
+                range: iova_range(range.at)?,
+                file: ram.file(),
+                offset: range.file_offset,
+                permission: Permission::ReadWrite,
+                kind: Kind::Ram,
+            };
+            space.map(&mapping).map_err(failed)?;
+        }
+        for (image, file) in plan.images.iter().zip(files.images()) {
+            let (permission, kind) = match image.mode {
+                RootMode::ReadOnly => (Permission::ReadOnly, Kind::Image),
+                // A private copy is memory of this guest alone.
+                RootMode::Copy => (Permission::ReadWrite, Kind::Ram),
+            };
+            let mapping = Mapping {
+                range: iova_range(image.at)?,
+                file,
+                offset: 0,
+                permission,
+                kind,
+            };
+            space.map(&mapping).map_err(failed)?;
+        }
+        let sealed = space.seal();
+        let dma = Dma {
+            mappings: sealed.ledger().entries().len() as u64,
+            bytes: sealed.ledger().total().raw(),
+            ioctls: sealed.calls().map.into(),
+        };
+        log.say(&format!(
+            "DMA map sealed ({}): {} mappings, {} bytes, {} calls",
+            sealed.interface(),
+            dma.mappings,
+            dma.bytes,
+            dma.ioctls
+        ));
+        Ok(dma)
+    }
+}
+
+/// Where devices see a range of the guest's addresses: at the same numbers.
+fn iova_range(at: GpaRange) -> Result<IovaRange, Fault> {
+    IovaRange::new(iova_of(at.start()), ByteLen::new(at.len_bytes())).ok_or_else(|| {
+        let doing = format!("mapping {at}");
+        Fault::io(doing)(std::io::Error::other("the range wraps"))
+    })
+}
+
+fn not_mapped(plan: &Plan, error: &Error) -> Report {
+    Report::new(
+        ErrorId::DmaMapFailed,
+        format!(
+            "cannot map the memory of guest {} for its devices",
+            plan.name
+        ),
+        error.to_string(),
+        "raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity in a unit) or the host's free memory; see the kernel log",
+    )
+}

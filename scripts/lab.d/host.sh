@@ -19,6 +19,7 @@ HOST_MEMORY=2800M
 HOST_HUGEPAGES=0
 HOST_TIMEOUT=0
 HOST_APPEND=
+HOST_MONITOR=0
 HOST_QEMU=()
 
 # make_disk FILE: an empty disk, unless there is one.
@@ -109,7 +110,13 @@ run_host() {
     else
         ARGS+=(-chardev "stdio,id=console")
     fi
-    ARGS+=(-serial chardev:console -serial chardev:results "${HOST_QEMU[@]}")
+    ARGS+=(-serial chardev:console -serial chardev:results)
+    # The emulator talks to itself: the monitor listens at a socket, and the other end of it is a serial port.
+    [[ $HOST_MONITOR == 0 ]] || ARGS+=(
+        -chardev "socket,id=monitor,path=$results-monitor,server=on,wait=off" -mon "chardev=monitor,mode=readline"
+        -chardev "socket,id=monitor-port,path=$results-monitor" -serial chardev:monitor-port
+    )
+    ARGS+=("${HOST_QEMU[@]}")
     # The machine must not outlive this script, however the script ends.
     local -a tied=(setpriv --pdeathsig TERM)
     [[ $HOST_TIMEOUT == 0 ]] || timed=(timeout --foreground -k 5 "$HOST_TIMEOUT" "${tied[@]}")

@@ -70,6 +70,7 @@ impl Space {
             mappings: sealed.ledger().entries().len() as u64,
             bytes: sealed.ledger().total().raw(),
             ioctls: sealed.calls().map.into(),
+            entries: sealed.ledger().entries().to_vec(),
         };
         log.say(&format!(
             "DMA map sealed ({}): {} mappings, {} bytes, {} calls",

@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use iommu::ledger::Entry;
 use jailed::ring::Counter;
 use serde_json::{Map, Value, json};
 
@@ -38,7 +39,7 @@ const COUNTERS: [(Counter, &str); Counter::COUNT] = [
 ];
 
 /// What the IOMMU holds for the guest.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Dma {
     /// Mappings.
     pub(super) mappings: u64,
@@ -46,6 +47,8 @@ pub(super) struct Dma {
     pub(super) bytes: u64,
     /// Calls that made them.
     pub(super) ioctls: u64,
+    /// The ledger: each mapping.
+    pub(super) entries: Vec<Entry>,
 }
 
 /// The figures of a run so far.
@@ -107,6 +110,7 @@ impl Stats {
             .iter()
             .map(|(step, at)| ((*step).to_owned(), (*at).into()))
             .collect();
+        let entries: Vec<Value> = self.dma.entries.iter().map(entry).collect();
         let (functions, lost) = faults.counted();
         let total: u64 = functions.iter().map(|counted| counted.count).sum();
         let functions: Vec<Value> = functions
@@ -124,7 +128,12 @@ impl Stats {
             "guest": self.guest,
             "interface": self.interface,
             "pids": { "supervisor": std::process::id(), "vcpu": self.pids.0, "device": self.pids.1 },
-            "dma": { "mappings": self.dma.mappings, "bytes": self.dma.bytes, "ioctls": self.dma.ioctls },
+            "dma": {
+                "mappings": self.dma.mappings,
+                "bytes": self.dma.bytes,
+                "ioctls": self.dma.ioctls,
+                "entries": entries,
+            },
             "steps_ms": steps,
             "reboots": self.reboots,
             "dma_faults": { "total": total, "functions": functions, "kernel_log_lost": lost },
@@ -149,9 +158,37 @@ impl Stats {
     }
 }
 
+/// A mapping: the device's addresses from `start` to before `end`, as numbers.
+fn entry(entry: &Entry) -> Value {
+    json!({
+        "start": entry.range.start().raw(),
+        "end": entry.range.end().raw(),
+        "permission": entry.permission,
+        "kind": entry.kind,
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use iommu::{
+        addr::{ByteLen, Iova, IovaRange},
+        ledger::{Kind, Permission},
+    };
+
     use super::*;
+
+    #[test]
+    fn a_mapping_is_told_in_numbers_and_words() {
+        let image = Entry {
+            range: IovaRange::new(Iova::new(0x1_0000_0000), ByteLen::new(0x20_0000)).unwrap(),
+            permission: Permission::ReadOnly,
+            kind: Kind::Image,
+        };
+        let expected = json!({
+            "start": 0x1_0000_0000_u64, "end": 0x1_0020_0000_u64, "permission": "read-only", "kind": "image",
+        });
+        assert_eq!(entry(&image), expected);
+    }
 
     #[test]
     fn every_counter_has_its_name_at_its_place() {

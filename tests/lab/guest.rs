@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
     fs,
     io::{BufRead, BufReader},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::{Duration, Instant},
@@ -43,6 +43,16 @@ impl GuestFile {
             head: String::new(),
             devices: String::new(),
             console: "stdio",
+        }
+    }
+
+    /// A guest without an operating system: `tests/guests`, which does what its console is told.
+    pub(crate) fn attacker(name: &str) -> Self {
+        Self {
+            memory: "memory = \"64M\"".to_owned(),
+            kernel: "/lab/guest/attack",
+            initramfs: "",
+            ..Self::small(name, "")
         }
     }
 
@@ -111,14 +121,18 @@ impl GuestFile {
     /// Writes the file and gives its path.
     pub(crate) fn write(&self) -> String {
         let path = format!("/tmp/{}.toml", self.name);
+        let initramfs = if self.initramfs.is_empty() {
+            String::new()
+        } else {
+            format!("initramfs = \"{}\"\n", self.initramfs)
+        };
         let text = format!(
-            "name = \"{}\"\nvcpus = {}\n{}\nkernel = \"{}\"\ninitramfs = \"{}\"\n\
+            "name = \"{}\"\nvcpus = {}\n{}\nkernel = \"{}\"\n{initramfs}\
              cmdline = \"console=ttyS0 quiet panic=-1 narrows.do={}{}\"\n{}\n[console]\nmode = \"{}\"\n{}",
             self.name,
             self.vcpus,
             self.memory,
             self.kernel,
-            self.initramfs,
             self.words,
             self.cmdline,
             self.head,
@@ -176,7 +190,8 @@ impl Guest {
         let stats = format!("/tmp/{}.json", file.name);
         let mut child = Command::new("narrows")
             .args(["run", &path, "--stats", &stats])
-            .stdin(Stdio::null())
+            // Its end does not end the guest.
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -193,6 +208,11 @@ impl Guest {
             transcript: Transcript::default(),
             stats,
         }
+    }
+
+    /// What is written here is typed into the guest's console.
+    pub(crate) fn take_input(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("taken once")
     }
 
     /// The process id of the supervisor.
@@ -242,13 +262,18 @@ impl Guest {
 
     /// Exits to user space so far.
     pub(crate) fn exits(&self) -> u64 {
+        let json = self.figures();
+        json.pointer("/counters/exits").unwrap().as_u64().unwrap()
+    }
+
+    /// The figures so far, as `--stats` has them.
+    pub(crate) fn figures(&self) -> serde_json::Value {
         drop(fs::remove_file(&self.stats));
         self.signal("USR1");
         for _ in 0..400 {
             thread::sleep(Duration::from_millis(25));
             if let Ok(text) = fs::read_to_string(&self.stats) {
-                let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-                return json.pointer("/counters/exits").unwrap().as_u64().unwrap();
+                return serde_json::from_str(&text).unwrap();
             }
         }
         panic!("no statistics came:\n{}", self.transcript.text());

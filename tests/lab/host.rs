@@ -123,9 +123,8 @@ pub(crate) fn shell(command: &str) -> String {
     text
 }
 
-/// Fails unless the function is as it was before any guest had it: no driver, no override, no bus master; and no
-/// process of ours is left.
-pub(crate) fn assert_returned(bdf: &str) {
+/// Fails unless the function is as it was before any guest had it: no driver, no override, no bus master.
+pub(crate) fn assert_vf_returned(bdf: &str) {
     assert_eq!(driver(bdf), None, "{bdf} is still bound");
     assert_eq!(
         driver_override(bdf),
@@ -133,6 +132,11 @@ pub(crate) fn assert_returned(bdf: &str) {
         "{bdf} still has a driver_override"
     );
     assert!(!is_bus_master(bdf), "{bdf} is still bus master");
+}
+
+/// Fails unless the function is as it was before any guest had it, and no process of ours is left.
+pub(crate) fn assert_returned(bdf: &str) {
+    assert_vf_returned(bdf);
     for program in ["narrows", "narrows-device", "narrows-vcpu"] {
         assert_eq!(
             processes(program),

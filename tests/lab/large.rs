@@ -1,6 +1,11 @@
 //! A guest whose RAM goes on above 4 GiB, on a lab host that has as much.
 
-use crate::{guest::GuestFile, host, small::assert_nvme};
+use crate::{
+    attack::{Attacker, assert_tables_are_the_ledger, check_edges, with_edu},
+    guest::GuestFile,
+    host,
+    small::assert_nvme,
+};
 
 #[test]
 #[ignore = "needs a lab host"]
@@ -16,4 +21,25 @@ fn guest_with_ram_above_4_gib_does_dma_there() {
     assert_eq!(transcript.stat("/dma/mappings"), 2);
     assert_eq!(transcript.stat("/dma/bytes"), 4608 << 20);
     host::assert_returned(&host::nvme(0));
+}
+
+/// Claim: the hole below 4 GiB is a hole for devices too, and the IOMMU's tables are the ledger on both sides of it.
+/// Attacks: D03, D04. Control: the last pages of RAM below and above the hole are reached.
+#[test]
+#[ignore = "needs a lab host"]
+fn hole_below_4_gib_is_out_of_reach() {
+    const LOW_END: u64 = 0xC000_0000;
+    const END: u64 = (4608 << 20) + (1 << 30);
+    let file = with_edu("large-edges").memory("4608M");
+    let mut guest = Attacker::start(&file);
+    guest.enable(1);
+    let edges = [
+        ("the first page of the hole", LOW_END),
+        ("a page in the hole", 0xD000_0000),
+        ("the last page of the hole", 0xFFFF_F000),
+    ];
+    check_edges(&mut guest, LOW_END, &edges);
+    check_edges(&mut guest, END, &[("the page behind RAM", END)]);
+    assert_tables_are_the_ledger(&guest.guest, &host::fact("EDU"), None);
+    guest.off();
 }

@@ -2,7 +2,8 @@
 //!
 //! They need what `lab-vfs` makes: VFs without a driver and /run/lab.env. Module names tell the host they need:
 //! `small` runs on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
-//! host with more than 4 GiB, `enforce` on one with the emulator's monitor, `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
+//! host with more than 4 GiB, `attack` on one with the guests of `tests/guests`, `enforce` on one with the emulator's
+//! monitor, `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod attack;
 mod enforce;
 mod guest;
 mod host;

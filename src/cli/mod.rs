@@ -131,7 +131,7 @@ impl Verb {
             Self::Inventory(inventory) => inventory.json,
             Self::Explain(explain) => explain.json,
             Self::Capture(_) => false,
-            Self::Quarantine(asked) => asked.json,
+            Self::Quarantine(quarantine) => quarantine.json,
         }
     }
 }
@@ -164,19 +164,29 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
 fn do_verb(cli: &Cli) -> Outcome {
     // Not opened for `check`, which has no use for a host.
     let root = || open_root(&cli.root).map_err(|report| vec![report]);
-    // A captured machine has its own state, or none.
-    let state = cli.state.clone();
-    let state = State::new(state.unwrap_or_else(|| cli.root.join(DEFAULT_FOLDER)));
+    let state = |root: &SysRoot| {
+        let folder = cli.state.clone();
+        State::new(folder.unwrap_or_else(|| root.path(DEFAULT_FOLDER)))
+    };
     let color = cli.color.decide(&io::stdout());
     match &cli.verb {
         Verb::Check(check) => check_file(check),
-        Verb::Plan(show) => show_plan(show, &root()?, &state),
-        Verb::Run(run) => run_guest(run, &root()?, &state),
+        Verb::Plan(show) => root().and_then(|root| {
+            let is_known = cli.state.is_some() || !root.is_read_only();
+            show_plan(show, &root, is_known.then(|| state(&root)).as_ref())
+        }),
+        Verb::Run(run) => root().and_then(|root| run_guest(run, &root, &state(&root))),
+        Verb::Quarantine(asked) => root().and_then(|root| {
+            if cli.state.is_none() && root.is_read_only() {
+                let why = "a machine file tells nothing of quarantine";
+                return Err(vec![read_only(&root, "asked for its quarantine", why)]);
+            }
+            asked.answer(&state(&root))
+        }),
         Verb::Capture(capture) => capture.run(&root()?),
         Verb::Doctor(doctor) => doctor.run(&root()?, color),
         Verb::Inventory(inventory) => inventory.run(&root()?, color),
         Verb::Explain(explain) => explain.run(color),
-        Verb::Quarantine(asked) => asked.answer(&state),
     }
 }
 
@@ -193,7 +203,7 @@ fn check_file(check: &Check) -> Outcome {
     }))
 }
 
-fn show_plan(show: &Show, root: &SysRoot, state: &State) -> Outcome {
+fn show_plan(show: &Show, root: &SysRoot, state: Option<&State>) -> Outcome {
     let plan = make_plan(&show.file, root, state)?;
     let data = match show.json {
         true => written(plan.to_json())?,
@@ -210,9 +220,9 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
         let why = "its devices are not here: nothing was touched";
         return Err(vec![read_only(root, "used to run a guest", why)]);
     }
-    let plan = make_plan(&run.file, root, state)?;
+    let plan = make_plan(&run.file, root, Some(state))?;
     // The host may change between the plan and its execution; the supervisor asks again.
-    let replan = || make_plan(&run.file, root, state);
+    let replan = || make_plan(&run.file, root, Some(state));
     let options = supervisor::Options {
         root: root.clone(),
         state: state.clone(),
@@ -228,7 +238,12 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
 }
 
 /// From the guest file, the host and the quarantine to the plan: the way that every verb which touches the host goes.
-fn make_plan(file: &std::path::Path, root: &SysRoot, state: &State) -> Result<Plan, Vec<Report>> {
+/// A machine file has no quarantine.
+fn make_plan(
+    file: &std::path::Path,
+    root: &SysRoot,
+    state: Option<&State>,
+) -> Result<Plan, Vec<Report>> {
     let spec = GuestSpec::read(file)?;
     let files: Files = spec.check_files()?;
     let host = Inventory::read(root).map_err(|report| vec![report])?;
@@ -236,7 +251,7 @@ fn make_plan(file: &std::path::Path, root: &SysRoot, state: &State) -> Result<Pl
     let quarantined: Vec<Report> = spec
         .devices
         .iter()
-        .filter_map(|wish| Some(state.refusal(wish.bdf)?.at(wish.place.clone())))
+        .filter_map(|wish| Some(state?.refusal(wish.bdf)?.at(wish.place.clone())))
         .collect();
     match planned {
         Ok(plan) if quarantined.is_empty() => Ok(plan),

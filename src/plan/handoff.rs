@@ -180,12 +180,13 @@ fn overlap(opened: &OpenedFunction) -> Option<(String, String)> {
         })
         .collect();
     regions.sort();
-    let neighbours = regions.iter().zip(regions.iter().skip(1));
-    let meets = |(one, other): &(&(u64, Option<u64>, String), &(u64, Option<u64>, String))| {
-        one.1.is_none_or(|end| end > other.0)
-    };
-    let found = neighbours.into_iter().find(meets);
-    found.map(|(one, other)| (one.2.clone(), other.2.clone()))
+    regions
+        .iter()
+        .zip(regions.iter().skip(1))
+        .find_map(|((_, end, one), (start, _, other))| {
+            let do_meet = end.is_none_or(|end| end > *start);
+            do_meet.then(|| (one.clone(), other.clone()))
+        })
 }
 
 fn handoff_bar(bar: &Bar, region: Region) -> Result<handoff::Bar, Report> {

@@ -142,7 +142,7 @@ impl State {
             Ok(entries) => entries
                 .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
                 .collect::<io::Result<Vec<_>>>(),
-            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => Err(error),
         };
         let mut names = names.map_err(|error| unreadable(&folder, &error))?;
@@ -205,7 +205,7 @@ impl State {
         });
         let text = match read {
             Ok(text) => text,
-            Err(error) if is_absent(&error) => return None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => return Some(damaged(Some(bdf), &path, &error.to_string())),
         };
         Some(match serde_json::from_str::<Record>(&text) {
@@ -249,15 +249,6 @@ impl State {
             "name one of those",
         )
     }
-}
-
-/// Whether there is no such file; not a folder is what lies above it where the host is a machine file. A run finds out
-/// by writing.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 fn unreadable(path: &std::path::Path, error: &io::Error) -> Report {

@@ -169,3 +169,28 @@ fn damaged_record_is_told_keeps_the_function_and_can_be_released() {
     assert!(said.contains("its record was damaged"), "{said}");
     assert!(!path.exists());
 }
+
+#[test]
+fn doctor_refuses_what_is_in_quarantine_and_says_since_when() {
+    let scene = Scene::new();
+    let (status, text, _) = scene.run(&["doctor", VF]);
+    assert_eq!(status, Some(3), "{text}");
+    for words in [
+        "device-quarantined",
+        "after a run of guest web-0: it did not come back clean",
+        &format!("narrows quarantine release {VF}"),
+    ] {
+        // Lines are wrapped.
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains(words), "{words}:\n{text}");
+    }
+    let (_, json, _) = scene.run(&["doctor", VF, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let id = json.pointer("/devices/0/quarantine/id").unwrap();
+    assert_eq!(id, "device-quarantined");
+    assert_eq!(json.pointer("/verdict").unwrap(), "refuse");
+    let (status, _, _) = scene.run(&["quarantine", "release", VF]);
+    assert_eq!(status, Some(0));
+    let (status, text, _) = scene.run(&["doctor", VF]);
+    assert_eq!(status, Some(0), "{text}");
+}

@@ -73,7 +73,7 @@ impl Look {
     }
 
     fn examine(&self, wish: &Wish) -> Examination {
-        view::examine(&self.topology, wish).unwrap()
+        view::examine(&self.topology, wish, |_| None).unwrap()
     }
 
     fn doctor(&self, wish: &Wish, is_verbose: bool) -> String {

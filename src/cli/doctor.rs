@@ -8,6 +8,7 @@ use iommu::{bdf::Bdf, isolation::Verdict, sysfs::SysRoot};
 use super::{Done, Outcome, scene::Host, written};
 use crate::{
     error::{Color, Exit},
+    state::State,
     view::{self, Wish},
 };
 
@@ -31,13 +32,14 @@ const NOT_ROOT: &str = "not run as root: what devices and ports can do (ACS, ATS
                         settings cannot be read; what is not known does not pass. Run as root for the whole answer";
 
 impl Doctor {
-    pub(super) fn run(&self, root: &SysRoot, color: Color) -> Outcome {
+    /// `state` is `None` for a machine file, which has no quarantine.
+    pub(super) fn run(&self, root: &SysRoot, state: Option<&State>, color: Color) -> Outcome {
         let host = Host::read(root)?;
         let wish = Wish {
             named: self.bdfs.clone(),
             is_all: self.all,
         };
-        let found = view::examine(&host.topology, &wish)?;
+        let found = view::examine(&host.topology, &wish, |bdf| state?.refusal(bdf))?;
         let scene = host.scene(self.all);
         let unknown = (root.as_path() == Path::new("/") && !rustix::process::geteuid().is_root())
             .then_some(NOT_ROOT);

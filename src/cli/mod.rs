@@ -168,23 +168,29 @@ fn do_verb(cli: &Cli) -> Outcome {
         let folder = cli.state.clone();
         State::new(folder.unwrap_or_else(|| root.path(DEFAULT_FOLDER)))
     };
+    // A machine file has none but one that is named.
+    let known_state = |root: &SysRoot| {
+        let is_known = cli.state.is_some() || !root.is_read_only();
+        is_known.then(|| state(root))
+    };
     let color = cli.color.decide(&io::stdout());
     match &cli.verb {
         Verb::Check(check) => check_file(check),
-        Verb::Plan(show) => root().and_then(|root| {
-            let is_known = cli.state.is_some() || !root.is_read_only();
-            show_plan(show, &root, is_known.then(|| state(&root)).as_ref())
-        }),
+        Verb::Plan(show) => {
+            root().and_then(|root| show_plan(show, &root, known_state(&root).as_ref()))
+        }
         Verb::Run(run) => root().and_then(|root| run_guest(run, &root, &state(&root))),
-        Verb::Quarantine(asked) => root().and_then(|root| {
-            if cli.state.is_none() && root.is_read_only() {
+        Verb::Quarantine(asked) => root().and_then(|root| match known_state(&root) {
+            Some(state) => asked.answer(&state),
+            None => {
                 let why = "a machine file tells nothing of quarantine";
-                return Err(vec![read_only(&root, "asked for its quarantine", why)]);
+                Err(vec![read_only(&root, "asked for its quarantine", why)])
             }
-            asked.answer(&state(&root))
         }),
         Verb::Capture(capture) => capture.run(&root()?),
-        Verb::Doctor(doctor) => doctor.run(&root()?, color),
+        Verb::Doctor(doctor) => {
+            root().and_then(|root| doctor.run(&root, known_state(&root).as_ref(), color))
+        }
         Verb::Inventory(inventory) => inventory.run(&root()?, color),
         Verb::Explain(explain) => explain.run(color),
     }

@@ -9,7 +9,7 @@ use super::{
     paint::{self, Ink, paint, wrapped},
     tree, words,
 };
-use crate::error::Color;
+use crate::error::{Color, Report};
 
 /// The examination for a person to read.
 ///
@@ -39,7 +39,11 @@ pub fn doctor_text(
         &found.host,
         found.is_named,
     );
-    for run in runs(found, scene.is_unfolded || found.is_named || is_verbose) {
+    for run in runs(
+        scene,
+        found,
+        scene.is_unfolded || found.is_named || is_verbose,
+    ) {
         page.devices(run);
     }
     page.line("");
@@ -97,6 +101,20 @@ impl Page<'_> {
             (count, None) => format!("{} … {}: {count} functions, {name}", first.bdf, last.bdf),
         };
         self.subject(first.verdict(), &what, &first.findings, false);
+        if let Some(report) = &first.quarantine {
+            self.quarantine(report);
+        }
+    }
+
+    fn quarantine(&mut self, report: &Report) {
+        let label = paint::verdict(self.color, Verdict::Refuse);
+        self.line(&format!("  {label}  {}", report.id));
+        for why in &report.why {
+            let text = wrapped(why, "         ", 6);
+            self.line(&format!("      {}", paint(self.color, Ink::Faint, &text)));
+        }
+        self.wrapped("      fix: ", &report.fix);
+        self.line(&format!("      see: narrows explain {}", report.id));
     }
 
     /// A subject and its findings; where it is refused, or `is_brief`, what only warns is named in one line.
@@ -193,20 +211,22 @@ impl Page<'_> {
 }
 
 /// Neighbours of which the same is to be said, as one.
-fn runs(found: &Examination, is_unfolded: bool) -> impl Iterator<Item = &[Judged]> {
+fn runs<'a>(
+    scene: &Scene<'_>,
+    found: &'a Examination,
+    is_unfolded: bool,
+) -> impl Iterator<Item = &'a [Judged]> {
     let signature = |judged: &Judged| -> Vec<_> {
         let bad = |f: &&Finding| f.verdict != Verdict::Pass;
         let bad = judged.findings.iter().filter(bad);
         bad.map(|f| (f.check, f.verdict, f.value.clone())).collect()
     };
+    let pf = |judged: &Judged| scene.topology.functions.get(&judged.bdf)?.physfn;
     found.devices.chunk_by(move |a, b| {
-        !is_unfolded && a.is_vf && b.is_vf && signature(a) == signature(b) && are_siblings(a, b)
+        let are_siblings = pf(a).is_some() && pf(a) == pf(b);
+        let are_free = a.quarantine.is_none() && b.quarantine.is_none();
+        !is_unfolded && are_siblings && are_free && signature(a) == signature(b)
     })
-}
-
-/// Whether two VFs seem to be of one PF: what is found of the path above them is found of both.
-fn are_siblings(a: &Judged, b: &Judged) -> bool {
-    (a.bdf.domain(), a.bdf.bus()) == (b.bdf.domain(), b.bdf.bus())
 }
 
 /// What it comes to, in one line.
@@ -258,7 +278,13 @@ fn refused(bad: &[&Judged]) -> String {
     let mut words: Vec<String> = bad
         .iter()
         .take(SHOWN)
-        .map(|judged| format!("{} ({})", judged.bdf, ids(&refusing(&judged.findings))))
+        .map(|judged| {
+            let checks = ids(&refusing(&judged.findings));
+            let quarantine = judged.quarantine.as_ref().map(|report| report.id.name());
+            let names = quarantine.into_iter().chain([checks.as_str()]);
+            let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+            format!("{} ({})", judged.bdf, names.join(", "))
+        })
         .collect();
     if bad.len() > SHOWN {
         words.push("…".to_owned());

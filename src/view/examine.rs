@@ -35,7 +35,7 @@ const OF_ITSELF: [CheckId; 4] = [
 pub struct Examination {
     /// About the host as a whole.
     pub host: Vec<Finding>,
-    /// About each function, by address or in the order asked for.
+    /// About each function: the VFs of a PF together, or in the order asked for.
     pub devices: Vec<Judged>,
     /// Whether the functions were asked for by name.
     pub is_named: bool,
@@ -50,16 +50,23 @@ pub struct Judged {
     pub is_vf: bool,
     /// Everything that was checked.
     pub findings: Vec<Finding>,
+    /// Why no guest may have it whatever the checks say: it is in quarantine.
+    pub quarantine: Option<Report>,
 }
 
 /// Judges the host, then each function as if it alone were to be assigned to a guest.
 ///
 /// Without any IOMMU no function is judged unless the wish says so: nothing could be said of them but that.
+/// `quarantine` knows which functions no guest may have.
 ///
 /// # Errors
 ///
 /// `device-absent`: a named function is not there.
-pub fn examine(topology: &Topology, wish: &Wish) -> Result<Examination, Vec<Report>> {
+pub fn examine(
+    topology: &Topology,
+    wish: &Wish,
+    quarantine: impl Fn(Bdf) -> Option<Report>,
+) -> Result<Examination, Vec<Report>> {
     let absent: Vec<Report> = wish
         .named
         .iter()
@@ -69,7 +76,7 @@ pub fn examine(topology: &Topology, wish: &Wish) -> Result<Examination, Vec<Repo
     if !absent.is_empty() {
         return Err(absent);
     }
-    let wanted: Vec<&Function> = match wish.named.as_slice() {
+    let mut wanted: Vec<&Function> = match wish.named.as_slice() {
         [] => topology
             .functions
             .values()
@@ -80,6 +87,10 @@ pub fn examine(topology: &Topology, wish: &Wish) -> Result<Examination, Vec<Repo
             .filter_map(|bdf| topology.functions.get(bdf))
             .collect(),
     };
+    if wish.named.is_empty() {
+        // VFs of two PFs may take turns on one bus.
+        wanted.sort_by_key(|function| (function.physfn.unwrap_or(function.bdf), function.bdf));
+    }
     let is_explicit = wish.is_all || !wish.named.is_empty();
     let devices = wanted.into_iter().map(|function| {
         let mut findings = judge_function(topology, function.bdf, &[function.bdf]);
@@ -90,6 +101,7 @@ pub fn examine(topology: &Topology, wish: &Wish) -> Result<Examination, Vec<Repo
             bdf: function.bdf,
             is_vf: function.physfn.is_some(),
             findings,
+            quarantine: quarantine(function.bdf),
         }
     });
     Ok(Examination {
@@ -133,10 +145,13 @@ fn absent(topology: &Topology, bdf: Bdf) -> Report {
 }
 
 impl Judged {
-    /// The worst of its findings.
+    /// The worst of its findings; refused where it is in quarantine.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        worst(&self.findings)
+        match self.quarantine {
+            Some(_) => Verdict::Refuse,
+            None => worst(&self.findings),
+        }
     }
 }
 

@@ -256,6 +256,15 @@ struct DeviceDocument<'a> {
     bdf: String,
     verdict: Verdict,
     findings: Vec<FindingDocument<'a>>,
+    quarantine: Option<QuarantineDocument<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QuarantineDocument<'a> {
+    id: &'static str,
+    why: &'a [String],
+    fix: &'a str,
 }
 
 #[derive(Serialize)]
@@ -290,6 +299,11 @@ pub fn doctor_json(
         bdf: judged.bdf.to_string(),
         verdict: judged.verdict(),
         findings: judged.findings.iter().map(finding).collect(),
+        quarantine: judged.quarantine.as_ref().map(|report| QuarantineDocument {
+            id: report.id.name(),
+            why: &report.why,
+            fix: &report.fix,
+        }),
     });
     serde_json::to_string_pretty(&DoctorDocument {
         api_version: API_VERSION,

@@ -271,7 +271,10 @@ fn firmware_shared(case: &Case<'_>) -> Found {
         );
     }
     Found::warn(
-        format!("{} others", of_others.len()),
+        match of_others.len() {
+            1 => "1 other".to_owned(),
+            count => format!("{count} others"),
+        },
         "give the functions of one device to guests of one tenant",
     )
     .saw_all(of_others.iter().map(|other| {

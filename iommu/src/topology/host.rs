@@ -35,7 +35,7 @@ pub struct HostState {
     pub preboot_protection: Option<(PathBuf, bool)>,
     /// The device nodes below `/dev/vfio`.
     pub vfio_nodes: Vec<VfioNode>,
-    /// `Max locked memory` of this process in bytes, soft limit; `None` for unlimited or unknown.
+    /// `Max locked memory` of this process in bytes, soft limit; `None` for unlimited or unknown, and with `CAP_IPC_LOCK`.
     pub locked_memory_limit: Option<u64>,
 }
 
@@ -251,8 +251,17 @@ fn read_vfio_nodes(root: &SysRoot) -> Result<Vec<VfioNode>> {
     Ok(nodes)
 }
 
-/// Reads the soft limit of `Max locked memory`, in bytes.
+/// Reads the soft limit of `Max locked memory`, in bytes; none binds who may lock as much as there is.
 fn read_locked_memory_limit(root: &SysRoot) -> Result<Option<u64>> {
+    // Source: include/uapi/linux/capability.h, CAP_IPC_LOCK (v6.12).
+    const MAY_LOCK: u64 = 1 << 14;
+    let status = file::text(root, "proc/self/status")?.unwrap_or_default();
+    let capabilities = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    if capabilities.is_some_and(|capabilities| capabilities & MAY_LOCK != 0) {
+        return Ok(None);
+    }
     let path = "proc/self/limits";
     let text = file::text(root, path)?.unwrap_or_default();
     let Some(line) = text

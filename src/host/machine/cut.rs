@@ -34,6 +34,11 @@ const CUTS: &[Cut] = &[
         says: EMPTY_LINES,
     },
     Cut {
+        applies: |path| path.starts_with("proc") && path.ends_with("status"),
+        cut: capabilities,
+        says: EMPTY_LINES,
+    },
+    Cut {
         applies: |path| in_function(path, "aer_dev_"),
         cut: error_counts,
         says: EMPTY_LINES,
@@ -195,6 +200,11 @@ fn first_processor(text: &str) -> String {
 fn meminfo(text: &str) -> String {
     let keys = ["MemTotal:", "MemAvailable:", "HugePages_", "Hugepagesize:"];
     lines(text, |line| keys.iter().any(|key| line.contains(key)))
+}
+
+/// The capabilities that the process has.
+fn capabilities(text: &str) -> String {
+    lines(text, |line| line.starts_with("CapEff:"))
 }
 
 fn limits(text: &str) -> String {

@@ -100,8 +100,14 @@ fn every_test_that_is_named_exists() {
         .collect();
     for (path, text) in documents() {
         // Tests are named by whole sentences; nothing else is.
+        // Where claims are backed by tests, every such word is one.
+        let least = if path.ends_with("docs/THREAT-MODEL.md") {
+            1
+        } else {
+            4
+        };
         let is_sentence =
-            |w: &&String| w.matches('_').count() > 3 && !w.contains(char::is_uppercase);
+            |w: &&String| w.matches('_').count() >= least && !w.contains(char::is_uppercase);
         for word in words(&text).iter().filter(is_sentence) {
             let is_there = sources.contains(&format!("fn {word}("));
             assert!(is_there, "{}: there is no test {word}", path.display());

@@ -324,10 +324,7 @@ fn error_of_a_device_ends_its_guest_and_no_other() {
     let (status, transcript) = hit.end();
     let text = transcript.text();
     assert_eq!(status.code(), Some(22), "{text}");
-    contains(
-        &text,
-        &[&format!("failed: it reported an uncorrectable error (AER)")],
-    );
+    contains(&text, &["failed: it reported an uncorrectable error (AER)"]);
     thread::sleep(Duration::from_secs(1));
     spared.signal("TERM");
     let (status, transcript) = spared.end();

@@ -13,6 +13,8 @@ use std::{
 
 /// Nothing in a lab takes this long unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// Nor does a run that was told to end take so long to give its devices back.
+const RETURN: Duration = Duration::from_secs(30);
 
 /// What the guest is to be.
 #[derive(Clone, Debug)]
@@ -245,14 +247,22 @@ impl Guest {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.child.kill().unwrap();
-                    panic!("{text:?} did not come:\n{}", self.transcript.text());
+                    panic!("{text:?} did not come:\n{}", self.hung());
                 }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("the run ended before {text:?}:\n{}", self.transcript.text())
                 }
             }
         }
+    }
+
+    /// What is known of a run that does not go on.
+    fn hung(&self) -> String {
+        format!(
+            "{}\n{}",
+            self.transcript.text(),
+            super::hang::look(self.pid())
+        )
     }
 
     /// Sends the supervisor a signal.
@@ -288,8 +298,7 @@ impl Guest {
                 Ok(line) => self.transcript.lines.push(line),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.child.kill().unwrap();
-                    panic!("the guest did not end:\n{}", self.transcript.text());
+                    panic!("the guest did not end:\n{}", self.hung());
                 }
             }
         }
@@ -304,6 +313,11 @@ impl Drop for Guest {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             self.signal("TERM");
+            let deadline = Instant::now() + RETURN;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(50));
+            }
+            self.child.kill().ok();
             self.child.wait().ok();
         }
     }

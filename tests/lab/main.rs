@@ -14,6 +14,7 @@
 mod attack;
 mod enforce;
 mod guest;
+mod hang;
 mod host;
 mod large;
 mod machine;

@@ -293,7 +293,7 @@ fn msix_table_of_the_hardware_is_out_of_reach() {
         let seen = guest.read(4, in_guest + 4 * dword);
         assert_eq!(seen, value, "the guest does not see its own table");
         // Other ways to the same dword.
-        guest.write(8, in_guest + (4 * dword & !7), u64::MAX);
+        guest.write(8, in_guest + ((4 * dword) & !7), u64::MAX);
         guest.write(1, in_guest + 4 * dword, 0xAA);
         guest.tell(&format!("odd movsb-out {:#x} {RESULT:#x}", in_guest & !0xF));
     }

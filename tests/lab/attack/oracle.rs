@@ -112,7 +112,7 @@ pub(crate) fn assert_tables_are_the_ledger(
                 "LEAK: other permissions: {leaf:x?} at {at:#x} of {entry}"
             );
             let own = &frames[first + page_of(at - start)..][..page_of(leaf.len_bytes)];
-            let expected = (leaf.physical..).step_by(PAGE as usize);
+            let expected = (0..).map(|index| leaf.physical + index * PAGE);
             let foreign = own
                 .iter()
                 .zip(expected)

@@ -1,22 +1,21 @@
-//! Text of sysfs: `resource`, `reserved_regions` and small attributes, read through a made-up host.
+//! Text of sysfs: `resource`, `reserved_regions` and small attributes, read from a host in memory.
 
-use std::fs;
+use std::path::Path;
 
-use iommu::{bdf::Bdf, fake::FakeHost, sysfs::SysRoot, topology::Topology};
+use iommu::{
+    bdf::Bdf,
+    sysfs::{Entry, Kind, SysRoot, Tree},
+    topology::Topology,
+};
 
 use crate::input::{Executions, Input, any_bytes};
 
 const VF: &str = "0000:01:10.0";
-const FUNCTION: &str = "sys/bus/pci/devices/0000:01:10.0";
+const FUNCTION: &str = "sys/devices/pci0000:01/0000:01:10.0";
 const GROUP: &str = "sys/kernel/iommu_groups/13";
 
 #[test]
 fn text_is_read_as_it_stands_or_refused() {
-    let folder = std::env::temp_dir().join(format!("narrows-fuzz-{}", std::process::id()));
-    let host = FakeHost::new(&folder)
-        .pf("0000:01:00.0", 12)
-        .vf(VF, "0000:01:00.0", 13);
-    let root = host.write().unwrap();
     let executions = Executions::of("sysfs");
     bolero::check!()
         .with_generator(any_bytes())
@@ -24,35 +23,47 @@ fn text_is_read_as_it_stands_or_refused() {
         .with_test_time(executions.time())
         .for_each(|bytes| {
             executions.one();
-            one(&mut Input::new(bytes), &root);
+            one(&mut Input::new(bytes));
         });
     executions.say();
-    fs::remove_dir_all(folder).unwrap();
 }
 
-fn one(input: &mut Input<'_>, root: &SysRoot) {
+fn one(input: &mut Input<'_>) {
     let resource: Vec<Line> = (0..input.below(9)).map(|_| Line::of(input)).collect();
     let reserved: Vec<Line> = (0..input.below(4)).map(|_| Line::of(input)).collect();
-    let small = [
-        ("numa_node", "-1"),
-        ("vendor", "0x8086"),
-        ("class", "0x020000"),
+    let mut small = [
+        ("numa_node", "-1".to_owned()),
+        ("vendor", "0x8086".to_owned()),
+        ("class", "0x020000".to_owned()),
+        ("device", "0x10ca".to_owned()),
     ];
-    let (name, usual) = input.pick(&small);
-    let attribute = if input.once_in(3) {
-        text(input)
-    } else {
-        usual.to_owned()
-    };
-    let write = |path: String, text: String| fs::write(root.path(path), text).unwrap();
-    write(format!("{FUNCTION}/resource"), joined(&resource, ""));
-    write(
-        format!("{GROUP}/reserved_regions"),
-        joined(&reserved, " direct"),
+    let is_usual = !input.once_in(3);
+    if !is_usual {
+        small[input.below(3) as usize].1 = text(input);
+    }
+    let mut host = Host(Tree::default());
+    host.link(
+        &format!("sys/bus/pci/devices/{VF}"),
+        "../../../devices/pci0000:01/0000:01:10.0",
     );
-    write(format!("{FUNCTION}/{name}"), attribute.clone());
-    let read = Topology::read(root);
-    write(format!("{FUNCTION}/{name}"), usual.to_owned());
+    host.link(
+        &format!("{FUNCTION}/iommu_group"),
+        "../../../kernel/iommu_groups/13",
+    );
+    host.link(
+        &format!("{GROUP}/devices/{VF}"),
+        "../../../../devices/pci0000:01/0000:01:10.0",
+    );
+    host.file(&format!("{GROUP}/type"), "DMA\n");
+    for (name, text) in small {
+        host.file(&format!("{FUNCTION}/{name}"), &text);
+    }
+    host.file(&format!("{FUNCTION}/resource"), &joined(&resource, ""));
+    host.file(
+        &format!("{GROUP}/reserved_regions"),
+        &joined(&reserved, " direct"),
+    );
+    let read = Topology::read(&SysRoot::captured("made-up", host.0));
 
     let bars = resource
         .iter()
@@ -63,7 +74,7 @@ fn one(input: &mut Input<'_>, root: &SysRoot) {
             .is_some_and(|[first, last]| first < last.saturating_add(1))
     });
     let Ok(topology) = read else {
-        let is_good = bars && windows && attribute == usual;
+        let is_good = bars && windows && is_usual;
         assert!(!is_good, "refused: {read:?} {resource:x?} {reserved:x?}");
         return;
     };
@@ -89,6 +100,24 @@ fn one(input: &mut Input<'_>, root: &SysRoot) {
         assert_eq!(first + region.range.len_bytes().raw(), end);
     }
     assert_eq!(group.reserved.len(), reserved.len());
+}
+
+/// A host's files, in memory.
+struct Host(Tree);
+
+impl Host {
+    fn file(&mut self, path: &str, text: &str) {
+        self.add(path, Kind::File(text.as_bytes().to_vec()));
+    }
+
+    fn link(&mut self, path: &str, target: &str) {
+        self.add(path, Kind::Link(target.into()));
+    }
+
+    fn add(&mut self, path: &str, kind: Kind) {
+        let entry = Entry { kind, owner: None };
+        self.0.insert(Path::new(path), entry).unwrap();
+    }
 }
 
 fn is_range_or_absent([first, last, flags]: [u64; 3]) -> bool {

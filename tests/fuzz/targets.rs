@@ -4,10 +4,15 @@
 #![cfg(test)]
 #![expect(clippy::print_stdout, reason = "a target says how often it ran")]
 
+mod config;
 mod config_space;
 mod input;
 mod interrupts;
+mod interrupts_file;
 mod kernel;
+mod kernel_log;
+mod log_reading;
+mod machine;
 mod made_up;
 mod msix;
 mod reference;

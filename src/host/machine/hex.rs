@@ -42,13 +42,19 @@ pub(super) fn from_text(text: &str) -> Result<Vec<u8>, String> {
 
 fn parse_row(line: &str) -> Option<(usize, Vec<u8>)> {
     let (at, rest) = line.split_once(": ")?;
-    let at = usize::from_str_radix(at, 16).ok()?;
+    let at = number(at).and_then(|at| usize::try_from(at).ok())?;
     let bytes: Option<Vec<u8>> = rest
         .split_whitespace()
         .map(|pair| match pair.len() {
-            2 => u8::from_str_radix(pair, 16).ok(),
+            2 => number(pair).and_then(|byte| u8::try_from(byte).ok()),
             _ => None,
         })
         .collect();
     Some((at, bytes?))
+}
+
+/// A hexadecimal number without a sign, which `from_str_radix` would take.
+fn number(digits: &str) -> Option<u64> {
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_plain.then(|| u64::from_str_radix(digits, 16).ok())?
 }

@@ -110,6 +110,7 @@ fn whatever_a_tree_holds_is_written_and_read_again() {
         ),
         ("sys/indented", Kind::File(b"\n  one\n\n\n".to_vec()), None),
         ("sys/nothing", Kind::File(Vec::new()), None),
+        ("sys/break", Kind::File(b"\n".to_vec()), None),
         (
             "sys/binary",
             Kind::File([&[0; 300][..], &[7, 0, 0x80]].concat()),
@@ -137,6 +138,20 @@ fn whatever_a_tree_holds_is_written_and_read_again() {
     let again = Machine::parse(Path::new("m"), &text).unwrap();
     assert_eq!(again, machine, "{text}");
     assert_eq!(again.to_text(), text);
+}
+
+#[test]
+fn a_long_text_with_odd_characters_is_read_again() {
+    let long = format!("\r\u{1}\u{7f}{}\n", "é".repeat(hex::LIMIT));
+    let mut tree = Tree::default();
+    let entry = iommu::sysfs::Entry {
+        kind: Kind::File(long.into_bytes()),
+        owner: None,
+    };
+    tree.insert(Path::new("proc/long"), entry).unwrap();
+    let machine = Machine { head: head(), tree };
+    let again = Machine::parse(Path::new("m"), &machine.to_text()).unwrap();
+    assert!(again == machine);
 }
 
 #[test]
@@ -228,6 +243,10 @@ fn nonsense_is_refused_with_its_reason() {
         ),
         (
             &with("[folder.\"sys\"]\nhex.a = \"size 2\\n000: 0x\""),
+            "no row",
+        ),
+        (
+            &with("[folder.\"sys\"]\nhex.a = \"size 2\\n000: +1\""),
             "no row",
         ),
         (

@@ -113,14 +113,16 @@ fn owner(owner: &Owner) -> String {
     format!("{:04o} {}:{}", owner.mode, owner.uid, owner.gid)
 }
 
-/// The file as text, where it is; a single line goes without its line break.
+/// The file as text, where it is, and where it is too long for another form; a single line goes without its line break.
 fn as_text(bytes: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(bytes).ok()?;
     let is_plain = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
-    if !text.chars().all(is_plain) {
+    if bytes.len() <= hex::LIMIT && !text.chars().all(is_plain) {
         return None;
     }
-    let one_line = text.strip_suffix('\n').filter(|line| !line.contains('\n'));
+    // A line break alone is none: without it, the file would be empty.
+    let is_line = |line: &&str| !line.is_empty() && !line.contains('\n');
+    let one_line = text.strip_suffix('\n').filter(is_line);
     Some(one_line.unwrap_or(text))
 }
 

@@ -23,7 +23,7 @@ use iommu::{
     addr::{ByteLen, Iova, IovaRange},
     bdf::Bdf,
     bind::{Binding, VFIO_PCI},
-    ledger::{Kind, Permission},
+    ledger::{Bars, Kind, Permission},
     space::{AddressSpace, DeviceNode, Interface, Mapping},
     sysfs::SysRoot,
     topology::Topology,
@@ -83,7 +83,7 @@ fn attack(root: &SysRoot, bdf: Bdf, interface: Interface, image: &File) -> Resul
     let topology = Topology::read(root)?;
     let mut space = AddressSpace::open(interface, root)?;
     let device = space.attach(&DeviceNode::of(&topology, bdf)?)?;
-    let mut space = space.attached(Vec::new())?;
+    let mut space = space.attached(Vec::new(), Bars::default())?;
     // Two pages of RAM are mapped; the third, of the same file, is not.
     let ram = memory_file(3 * PAGE)?;
     ram.write_all_at(&page(0x11), 0)?;

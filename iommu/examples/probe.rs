@@ -22,7 +22,7 @@ use iommu::{
     bdf::Bdf,
     bind::{Binding, VFIO_PCI},
     device::{CONFIG_REGION, Device, MSI_IRQ, MSIX_IRQ},
-    ledger::{Kind, Permission},
+    ledger::{Bars, Kind, Permission},
     space::{AddressSpace, DeviceNode, Interface, Mapping},
     sysfs::SysRoot,
     topology::{HostState, Topology},
@@ -170,7 +170,7 @@ fn live(
             reserved.extend(group.reserved.clone());
         }
     }
-    let mut space = space.attached(reserved)?;
+    let mut space = space.attached(reserved, Bars::default())?;
     for range in space.usable_ranges() {
         println!("usable {range}");
     }

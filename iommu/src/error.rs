@@ -291,6 +291,12 @@ pub enum IommuError {
     /// The ledger refuses a mapping.
     #[error(transparent)]
     Unmappable(#[from] Unmappable),
+    /// iommufd maps memory, and of BARs only what is exported as a DMA buffer.
+    #[error("{range} is of a BAR, which iommufd does not map")]
+    PeerUnsupported {
+        /// The addresses.
+        range: IovaRange,
+    },
     /// No device is attached, so there is no IOMMU to ask or to map in.
     #[error("{interface} context has no device")]
     NothingAttached {
@@ -372,6 +378,7 @@ impl IommuError {
             Self::SpaceCall { .. } => "iommu-call",
             Self::MapFailed { .. } => "map-failed",
             Self::Unmappable(why) => why.id(),
+            Self::PeerUnsupported { .. } => "peer-unsupported",
             Self::NothingAttached { .. } => "nothing-attached",
             Self::AttachedTwice { .. } => "attached-twice",
             Self::NotOfThisSpace { .. } => "not-of-this-space",
@@ -430,6 +437,7 @@ impl IommuError {
             | Self::DeviceCall { .. }
             | Self::SpaceCall { .. }
             | Self::Unmappable(_)
+            | Self::PeerUnsupported { .. }
             | Self::NothingAttached { .. }
             | Self::AttachedTwice { .. }
             | Self::NotOfThisSpace { .. }
@@ -465,6 +473,7 @@ impl IommuError {
             | Self::BadRegion { .. } => Blame::Device,
             // The plan keeps clear of what the ledger refuses.
             Self::Unmappable(_)
+            | Self::PeerUnsupported { .. }
             | Self::NothingAttached { .. }
             | Self::AttachedTwice { .. }
             | Self::NotOfThisSpace { .. } => Blame::Us,

@@ -30,6 +30,8 @@ pub enum Kind {
     Ram,
     /// An image that the guest only reads.
     Image,
+    /// A part of a device's BAR that the guest file opens to the guest's other devices by name.
+    PeerBar,
 }
 
 /// One mapping.
@@ -82,6 +84,20 @@ pub enum Unmappable {
         /// The addresses.
         range: IovaRange,
     },
+    /// Nothing but a BAR that is opened by name may lie where a BAR is.
+    #[error("{range} overlaps {bar}, where the guest has a BAR")]
+    Bar {
+        /// The addresses.
+        range: IovaRange,
+        /// The BAR.
+        bar: IovaRange,
+    },
+    /// A BAR, or a part of one, that nobody has opened.
+    #[error("{range} is not within a part of a BAR that is opened to other devices")]
+    ClosedBar {
+        /// The addresses.
+        range: IovaRange,
+    },
 }
 
 impl Unmappable {
@@ -94,8 +110,19 @@ impl Unmappable {
             Self::Reserved { .. } => "map-reserved",
             Self::Unusable { .. } => "map-unusable",
             Self::WritableImage { .. } => "map-writable-image",
+            Self::Bar { .. } => "map-bar",
+            Self::ClosedBar { .. } => "map-closed-bar",
         }
     }
+}
+
+/// Where the guest has the BARs of its functions, and what of them other devices may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bars {
+    /// Every BAR, whole: no memory is mapped there.
+    pub all: Vec<IovaRange>,
+    /// The parts that may be mapped, as [`Kind::PeerBar`]; none unless the guest file says so.
+    pub open: Vec<IovaRange>,
 }
 
 /// The limits within which mappings are allowed.
@@ -107,6 +134,8 @@ pub struct Limits {
     pub reserved: Vec<ReservedRegion>,
     /// Ranges that the IOMMU translates; `None` where no IOMMU has been asked yet.
     pub usable: Option<Vec<IovaRange>>,
+    /// Where BARs are.
+    pub bars: Bars,
 }
 
 /// The mappings of one IOMMU context, in the order they were made.
@@ -114,6 +143,24 @@ pub struct Limits {
 pub struct Ledger {
     limits: Limits,
     entries: Vec<Entry>,
+}
+
+impl Bars {
+    /// Whether `entry` is where it may be: memory beside every BAR, a BAR within what is open of it.
+    fn check(&self, entry: &Entry) -> Result<(), Unmappable> {
+        let range = entry.range;
+        if entry.kind == Kind::PeerBar {
+            let is_open = self.open.iter().any(|open| open.covers(&range));
+            return match is_open {
+                true => Ok(()),
+                false => Err(Unmappable::ClosedBar { range }),
+            };
+        }
+        match self.all.iter().find(|bar| bar.overlaps(&range)) {
+            Some(bar) => Err(Unmappable::Bar { range, bar: *bar }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Ledger {
@@ -141,12 +188,14 @@ impl Ledger {
     /// Whether `entry` could be added.
     ///
     /// # Errors
-    /// `map-unaligned`, `map-overlap`, `map-reserved`, `map-unusable`, `map-writable-image`.
+    /// `map-unaligned`, `map-overlap`, `map-reserved`, `map-unusable`, `map-writable-image`, `map-bar`,
+    /// `map-closed-bar`.
     pub fn check(&self, entry: &Entry) -> Result<(), Unmappable> {
         let range = entry.range;
         if entry.kind == Kind::Image && entry.permission != Permission::ReadOnly {
             return Err(Unmappable::WritableImage { range });
         }
+        self.limits.bars.check(entry)?;
         let page = self.limits.page;
         if [range.start(), range.end()]
             .iter()

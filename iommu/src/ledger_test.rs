@@ -30,6 +30,7 @@ fn limits(page: u64, reserved: &[(u64, u64)], usable: Option<&[(u64, u64)]>) -> 
                 .map(|(start, len)| range(*start, *len))
                 .collect()
         }),
+        bars: Bars::default(),
     }
 }
 
@@ -73,6 +74,56 @@ fn a_reserved_region_is_named() {
     assert_eq!(
         refusal.to_string(),
         "[0xfee00000, 0xfee01000) overlaps the reserved region [0xfee00000, 0xfef00000) (msi)"
+    );
+}
+
+#[test]
+fn where_a_bar_is_only_what_is_open_of_it_is_mapped_and_only_as_a_bar() {
+    let bar = range(0x1_0000_0000, 0x4000);
+    let open = range(0x1_0000_0000, 0x2000);
+    let mut ledger = Ledger::new(Limits {
+        bars: Bars {
+            all: vec![bar, range(0x2_0000_0000, 0x1000)],
+            open: vec![open],
+        },
+        ..limits(0x1000, &[(0x1_0000_1000, 0x1000)], Some(&[(0, 1 << 39)]))
+    });
+    let peer = |start, len| Entry {
+        kind: Kind::PeerBar,
+        ..ram(start, len)
+    };
+    let table = [
+        ("map-bar", ram(0x1_0000_0000, 0x1000)),
+        ("map-bar", ram(0x1_0000_3000, 0x1000)),
+        ("map-bar", ram(0xffff_f000, 0x2000)),
+        ("map-bar", ram(0x2_0000_0000, 0x1000)),
+        (
+            "map-bar",
+            Entry {
+                kind: Kind::Image,
+                permission: Permission::ReadOnly,
+                ..ram(0x1_0000_0000, 0x1000)
+            },
+        ),
+        // The page of the MSI-X table, alone and together with what is open.
+        ("map-closed-bar", peer(0x1_0000_2000, 0x1000)),
+        ("map-closed-bar", peer(0x1_0000_0000, 0x4000)),
+        // A BAR that nobody opens, and no BAR at all.
+        ("map-closed-bar", peer(0x2_0000_0000, 0x1000)),
+        ("map-closed-bar", peer(0x1000, 0x1000)),
+        // Being named excuses from no other rule.
+        ("map-unaligned", peer(0x1_0000_0800, 0x800)),
+        ("map-reserved", peer(0x1_0000_0000, 0x2000)),
+    ];
+    for (id, entry) in table {
+        assert_eq!(ledger.insert(entry).unwrap_err().id(), id, "{entry:?}");
+        assert_eq!(ledger.entries().len(), 0);
+    }
+    ledger.insert(peer(0x1_0000_0000, 0x1000)).unwrap();
+    ledger.insert(ram(0x1_0000_4000, 0x1000)).unwrap();
+    assert_eq!(
+        ledger.insert(peer(0x1_0000_0000, 0x1000)).unwrap_err().id(),
+        "map-overlap"
     );
 }
 

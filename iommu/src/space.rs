@@ -45,7 +45,7 @@ use crate::{
     device::Device,
     error::{IommuError, Result},
     iommufd::Iommufd,
-    ledger::{Entry, Kind, Ledger, Limits, Permission},
+    ledger::{Bars, Entry, Kind, Ledger, Limits, Permission},
     sysfs::SysRoot,
     topology::{GroupId, ReservedRegion, Topology},
     type1::Type1,
@@ -153,14 +153,15 @@ impl DeviceNode {
     }
 }
 
-/// A part of a file to be mapped. The file's pages are pinned; nothing of it stays in this process's address space.
+/// A part of a file to be mapped: memory, whose pages are pinned, or a device's BAR. Nothing of it stays in this
+/// process's address space.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping<'a> {
     /// At which addresses devices see it.
     pub range: IovaRange,
-    /// The memory: a memfd, or a file that can be mapped shared.
+    /// The memory: a memfd, or a file that can be mapped shared; for a BAR, the device's file.
     pub file: BorrowedFd<'a>,
-    /// Where the memory starts in the file, in bytes.
+    /// Where it starts in the file, in bytes.
     pub offset: u64,
     /// What devices may do.
     pub permission: Permission,
@@ -289,11 +290,15 @@ impl AddressSpace<Attaching> {
     /// Ends attaching, and asks the kernel what can be mapped for all devices together.
     ///
     /// `reserved` are the regions of the devices' groups as sysfs has them; they stay unmapped even where the kernel
-    /// would allow it.
+    /// would allow it. `bars` are the BARs of the guest's functions; of them, only what is open can be mapped.
     ///
     /// # Errors
     /// `nothing-attached`, `iommu-call`, `vfio-unsupported`.
-    pub fn attached(mut self, reserved: Vec<ReservedRegion>) -> Result<AddressSpace<Attached>> {
+    pub fn attached(
+        mut self,
+        reserved: Vec<ReservedRegion>,
+        bars: Bars,
+    ) -> Result<AddressSpace<Attached>> {
         if self.devices.is_empty() {
             let interface = self.interface();
             return Err(IommuError::NothingAttached { interface });
@@ -306,6 +311,7 @@ impl AddressSpace<Attaching> {
             page: page_sizes.smallest,
             reserved,
             usable: Some(usable),
+            bars,
         });
         Ok(AddressSpace {
             root: self.root,
@@ -336,14 +342,25 @@ impl AddressSpace<Attached> {
         &self.state.ledger
     }
 
-    /// Maps memory. It is in the ledger if and only if the kernel accepted it.
+    /// Maps memory, or an open part of a BAR. It is in the ledger if and only if the kernel accepted it.
+    ///
+    /// What the IOMMU maps of a BAR is its place in physical memory: it stays mapped while the device is reset or does
+    /// not answer, when the kernel takes the pages from every process.
     ///
     /// # Errors
-    /// `map-…` from the ledger, before the kernel is asked; `map-failed`.
+    /// `map-…` from the ledger, before the kernel is asked; `peer-unsupported`; `map-failed`.
+    ///
+    /// *Source:* Linux v6.12: `follow_fault_pfn` in `drivers/vfio/vfio_iommu_type1.c` takes the pages of a BAR;
+    /// `pfn_reader_user_pin` in `drivers/iommu/iommufd/pages.c` pins memory only.
     pub fn map(&mut self, mapping: &Mapping<'_>) -> Result<()> {
         let entry = mapping.entry();
         self.state.ledger.check(&entry)?;
         match &mut self.backend {
+            Backend::Iommufd(_) if mapping.kind == Kind::PeerBar => {
+                return Err(IommuError::PeerUnsupported {
+                    range: mapping.range,
+                });
+            }
             Backend::Type1(type1) => type1.map(mapping, &mut self.calls)?,
             Backend::Iommufd(iommufd) => iommufd.map(mapping, &mut self.calls)?,
         }

@@ -112,7 +112,10 @@ fn iommufd_without_a_node_or_without_a_device_is_refused() {
     };
     assert_eq!(space.attach(&node).unwrap_err().id(), "no-vfio-cdev");
     assert_eq!(
-        space.attached(Vec::new()).unwrap_err().id(),
+        space
+            .attached(Vec::new(), Bars::default())
+            .unwrap_err()
+            .id(),
         "nothing-attached"
     );
 }

@@ -7,11 +7,11 @@ use super::{
     acpi,
     checks::{Asked, Case, Verdict},
     layout::{BarRequest, Fault, Layout, Request, gpa_range_of, lay_out, spans},
-    types::{Bar, Binding, Contents, Function, Image, Interrupts, Memory, Plan},
+    types::{Bar, Binding, Contents, Function, Image, Interrupts, Memory, Peer, Plan},
 };
 use crate::{
     error::{ErrorId, Report},
-    spec::{ConsoleSpec, HugepageSize, InterfaceChoice},
+    spec::{ConsoleSpec, GuestSpec, HugepageSize, InterfaceChoice},
 };
 
 /// The plan; nothing stands against it but that its parts may find no room.
@@ -56,6 +56,7 @@ pub(super) fn assemble(case: &Case<'_>, verdict: Verdict) -> Result<Plan, Report
         },
         groups,
         functions,
+        peers: peers(spec),
         acpi,
         verdict: verdict.isolation,
         warnings: verdict.warnings,
@@ -102,9 +103,21 @@ fn images(case: &Case<'_>, layout: &Layout) -> Vec<Image> {
         .collect()
 }
 
-/// iommufd where the host has it and no function is already bound without a device file.
+fn peers(spec: &GuestSpec) -> Vec<Peer> {
+    let pairs = spec.peers.iter();
+    pairs
+        .map(|pair| Peer {
+            from: pair.from,
+            to: pair.to,
+        })
+        .collect()
+}
+
+/// iommufd where the host has it, no function is already bound without a device file, and no BAR has to be mapped.
 fn interface(case: &Case<'_>) -> Interface {
-    let can_iommufd = case.host.topology.has_iommufd && !case.asked.iter().any(Asked::lacks_cdev);
+    let can_iommufd = case.host.topology.has_iommufd
+        && !case.asked.iter().any(Asked::lacks_cdev)
+        && case.spec.peers.is_empty();
     match case.spec.interface {
         InterfaceChoice::Iommufd => Interface::Iommufd,
         InterfaceChoice::Type1 => Interface::Type1,
@@ -155,7 +168,10 @@ fn function(
     })
 }
 
-fn memory_bars(function: &topology::Function) -> impl Iterator<Item = (usize, &topology::HostBar)> {
+/// The BARs of memory, with their indices.
+pub(super) fn memory_bars(
+    function: &topology::Function,
+) -> impl Iterator<Item = (usize, &topology::HostBar)> {
     let bars = function.bars.iter().enumerate();
     bars.filter_map(|(index, bar)| Some((index, bar.as_ref().filter(|bar| bar.is_memory)?)))
 }

@@ -62,6 +62,13 @@ impl fmt::Display for Plan {
                 groups.join(", ")
             )?,
         }
+        for peer in &self.peers {
+            writeln!(
+                f,
+                "  peer       {} -> {}: every device reaches its BARs by DMA",
+                peer.from, peer.to
+            )?;
+        }
         match self.verdict {
             Verdict::Pass | Verdict::Fixable => writeln!(f, "  verdict    pass")?,
             Verdict::Warn | Verdict::Refuse => writeln!(f, "  verdict    warn")?,

@@ -26,7 +26,10 @@ pub use iommu::space::Interface;
 pub use self::{
     handoff::{OpenedFunction, Region},
     layout::{gpa_range_of, iova_of},
-    types::{Bar, Binding, Contents, Function, Image, Interrupts, Memory, Plan, Ram, Span},
+    types::{
+        Bar, Binding, Contents, Function, Image, Interrupts, Memory, OpenPart, Peer, Plan, Ram,
+        Span,
+    },
 };
 
 use crate::{

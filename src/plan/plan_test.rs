@@ -142,6 +142,74 @@ fn the_text_of_a_plan_is_what_will_be_done() {
 }
 
 #[test]
+fn no_bar_is_open_unless_a_pair_names_it_and_then_without_the_pages_of_its_interrupts() {
+    let pair = |from: &str, to: &str| format!("[[peer]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+    let both = format!("{}{}", device(VF), device(VF2));
+    let open = |plan: &Plan| -> Vec<(String, usize, String)> {
+        plan.open_parts()
+            .map(|part| (part.function.bdf.to_string(), part.bar, part.at.to_string()))
+            .collect()
+    };
+    let plan = planned(&host().iommufd(), &both).unwrap();
+    assert_eq!(open(&plan), []);
+    assert_eq!(
+        (plan.verdict, plan.interface),
+        (Verdict::Pass, Interface::Iommufd)
+    );
+
+    let plan = planned(&host().iommufd(), &format!("{both}{}", pair(VF, VF2))).unwrap();
+    let bars: Vec<String> = [0, 3]
+        .map(|bar: usize| plan.functions[1].bars[bar].as_ref().unwrap().at.to_string())
+        .to_vec();
+    assert_eq!(
+        bars,
+        ["[0x100008000, 0x10000c000)", "[0x10000c000, 0x100010000)"]
+    );
+    let part = |bar, at: &str| (VF2.to_owned(), bar, at.to_owned());
+    // Table at 0 and pending bits at 0x2000 of BAR 3.
+    let expected = [
+        part(0, "[0x100008000, 0x10000c000)"),
+        part(3, "[0x10000d000, 0x10000e000)"),
+        part(3, "[0x10000f000, 0x100010000)"),
+    ];
+    assert_eq!(open(&plan), expected);
+    assert_eq!(
+        (plan.verdict, plan.interface),
+        (Verdict::Warn, Interface::Type1)
+    );
+    let [warning] = plan.warnings.as_slice() else {
+        panic!("one warning: {:?}", plan.warnings)
+    };
+    assert_eq!(warning.id.name(), "peer-dma");
+    assert_eq!(
+        warning.what,
+        "DMA of 0000:01:10.0 may reach the BARs of 0000:01:10.2, and so may DMA of every device of this guest"
+    );
+    assert!(
+        warning
+            .why
+            .iter()
+            .any(|why| why.starts_with("type1 is used"))
+    );
+    assert!(plan.to_string().contains(
+        "  peer       0000:01:10.0 -> 0000:01:10.2: every device reaches its BARs by DMA\n"
+    ));
+
+    // A second pair to the same device opens nothing more; without iommufd nothing is said of it.
+    let third = "0000:01:10.4";
+    let more = format!(
+        "{both}{}{}{}",
+        device(third),
+        pair(VF, VF2),
+        pair(third, VF2)
+    );
+    let plan = planned(&host().vf(third, PF, 15), &more).unwrap();
+    assert_eq!(open(&plan), expected);
+    assert_eq!(plan.warnings.len(), 2);
+    assert!(!plan.warnings[0].why.iter().any(|why| why.contains("type1")));
+}
+
+#[test]
 fn iommufd_is_the_first_choice() {
     let auto = |host: FakeHost| planned(&host, &device(VF)).unwrap().interface;
     assert_eq!(auto(host().iommufd()), Interface::Iommufd);

@@ -32,6 +32,31 @@ impl Deref for Plan {
 }
 
 impl Plan {
+    /// What of the BARs devices may reach by DMA: the mapped parts of each function that is the second of a pair, once.
+    pub fn open_parts(&self) -> impl Iterator<Item = OpenPart<'_>> {
+        let is_open = |function: &&Function| self.peers.iter().any(|peer| peer.to == function.bdf);
+        let open = self.functions.iter().filter(is_open);
+        open.flat_map(|function| {
+            function
+                .bars
+                .iter()
+                .enumerate()
+                .map(move |bar| (function, bar))
+        })
+        .filter_map(|(function, (index, bar))| Some((function, index, bar.as_ref()?)))
+        .flat_map(|(function, index, bar)| {
+            bar.spans.iter().filter_map(move |span| {
+                let start = bar.at.start().checked_add(span.offset)?;
+                Some(OpenPart {
+                    function,
+                    bar: index,
+                    offset: span.offset,
+                    at: GpaRange::new(start, span.len_bytes)?,
+                })
+            })
+        })
+    }
+
     /// Whether another plan of the same guest file assigns the same functions in the same way, whatever they are bound
     /// to by now. The address of one that differs.
     ///
@@ -82,6 +107,8 @@ pub struct Contents {
     pub groups: Vec<GroupId>,
     /// The functions, in the order in which the guest finds them.
     pub functions: Vec<Function>,
+    /// The pairs of them of which one may reach the BARs of the other by DMA, as the guest file names them.
+    pub peers: Vec<Peer>,
     /// The ACPI tables, to be copied to [`jailed::machine::ACPI_START`].
     #[serde(serialize_with = "length")]
     pub acpi: Vec<u8>,
@@ -214,6 +241,28 @@ pub struct Span {
     pub offset: u64,
     /// Length in bytes, a multiple of the page size.
     pub len_bytes: u64,
+}
+
+/// Two devices of the guest: DMA of the first may reach the BARs of the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// Who asks.
+    pub from: Bdf,
+    /// Whose BARs are opened: to every device of the guest, because all have one address space.
+    pub to: Bdf,
+}
+
+/// A part of a BAR that devices may reach by DMA.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenPart<'a> {
+    /// Whose it is.
+    pub function: &'a Function,
+    /// Which BAR, 0 to 5.
+    pub bar: usize,
+    /// Where it begins in the BAR, in bytes.
+    pub offset: u64,
+    /// Where the guest has it, and so where devices find it.
+    pub at: GpaRange,
 }
 
 fn range<S: Serializer>(range: &GpaRange, serializer: S) -> Result<S::Ok, S::Error> {

@@ -7,6 +7,7 @@ mod near;
 mod parse;
 #[cfg(test)]
 mod parse_test;
+mod peers;
 mod reader;
 mod types;
 mod values;
@@ -15,5 +16,5 @@ pub use self::files::{Files, KernelFormat};
 pub(crate) use self::near::nearest;
 pub use self::types::{
     ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnDmaFault,
-    OnReboot, Places, RootMode, RootSpec, Uuid,
+    OnReboot, PeerSpec, Places, RootMode, RootSpec, Uuid,
 };

@@ -2,18 +2,16 @@
 
 use std::{fs, path::Path};
 
-use iommu::{
-    bdf::Bdf,
-    isolation::{CheckId, Verdict},
-};
+use iommu::isolation::{CheckId, Verdict};
 use jailed::handoff::{MAX_VCPUS, MAX_VECTORS};
 use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
     near::nearest,
+    peers::peers,
     reader::{Placed, Reader, Table},
     types::{ConsoleSpec, DeviceSpec, GuestSpec, MemorySpec, Places, RootSpec, Uuid},
-    values::{check_cmdline, check_memory, check_name, size},
+    values::{bdf, check_cmdline, check_memory, check_name, size},
 };
 use crate::error::{ErrorId, Location, Report};
 
@@ -30,6 +28,7 @@ const KEYS: &[&str] = &[
     "root",
     "console",
     "device",
+    "peer",
 ];
 const MEMORY_KEYS: &[&str] = &["size", "hugepages", "numa_node"];
 const ROOT_KEYS: &[&str] = &["image", "mode"];
@@ -109,11 +108,11 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
     let console = top
         .table("console")
         .and_then(|table| console(table, folder));
-    let devices = top
-        .tables("device")
-        .into_iter()
-        .filter_map(device)
-        .collect();
+    let tables = top.tables("device");
+    let count = tables.len();
+    let devices: Vec<DeviceSpec> = tables.into_iter().filter_map(device).collect();
+    let all = (devices.len() == count).then_some(devices.as_slice());
+    let peers = peers(top.tables("peer"), all, interface.as_ref());
     top.finish(KEYS);
     places.vcpus = vcpus.as_ref().map(|v| v.place.clone());
     places.interface = interface.as_ref().map(|v| v.place.clone());
@@ -130,6 +129,7 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
         root,
         console: console.unwrap_or_default(),
         devices,
+        peers,
         places,
     })
 }
@@ -218,20 +218,12 @@ fn console(mut table: Table<'_>, folder: &Path) -> Option<ConsoleSpec> {
 }
 
 fn device(mut table: Table<'_>) -> Option<DeviceSpec> {
-    let bdf = table.required("bdf", "\"0000:3b:02.1\"").and_then(|text| {
-        match text.value.parse::<Bdf>() {
+    let bdf = table
+        .required("bdf", "\"0000:3b:02.1\"")
+        .and_then(|text| match bdf(&text.value) {
             Ok(bdf) => Some((bdf, text.place)),
-            Err(error) => table.problem(
-                Report::new(
-                    ErrorId::BadBdf,
-                    format!("{:?} is not a PCI address", text.value),
-                    error.to_string(),
-                    "write domain:bus:device.function as `lspci -D` prints it",
-                ),
-                text.place,
-            ),
-        }
-    });
+            Err(report) => table.problem(report, text.place),
+        });
     let max_vectors = table.number("max_vectors", 1..=MAX_VECTORS);
     let mut accept = Vec::new();
     for word in table.strings("accept") {

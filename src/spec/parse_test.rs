@@ -95,6 +95,72 @@ fn every_key_is_understood() {
     assert_eq!(format!("{token:?}"), "Uuid(secret)");
 }
 
+/// Two devices, in lines 4 to 7, and `more`.
+fn two_devices(more: &str) -> String {
+    let devices = "[[device]]\nbdf = \"3b:02.1\"\n[[device]]\nbdf = \"3b:02.2\"\n";
+    format!("{devices}{more}")
+}
+
+#[test]
+fn a_pair_is_of_two_devices_of_the_same_file_and_named_once() {
+    let pair = |from: &str, to: &str| format!("[[peer]]\nfrom = \"{from}\"\nto = \"{to}\"\n");
+    let there = pair("3b:02.1", "0000:3b:02.2");
+    let back = pair("3b:02.2", "3b:02.1");
+    let spec = parse(&format!(
+        "{MINIMAL}{}",
+        two_devices(&format!("{there}{back}"))
+    ))
+    .unwrap();
+    let found: Vec<_> = spec
+        .peers
+        .iter()
+        .map(|peer| (peer.from.to_string(), peer.to.to_string()))
+        .collect();
+    let [one, other] = ["0000:3b:02.1", "0000:3b:02.2"].map(str::to_owned);
+    assert_eq!(found, [(one.clone(), other.clone()), (other, one)]);
+    assert_eq!(spec.peers[1].place.as_ref().unwrap().line, 13);
+
+    for (more, id, line) in [
+        (pair("3b:02.3", "3b:02.2"), ErrorId::BadPeer, 9),
+        (pair("3b:02.1", "3b:02.3"), ErrorId::BadPeer, 10),
+        (pair("3b:02.1", "3b:02.1"), ErrorId::BadPeer, 10),
+        (format!("{there}{there}"), ErrorId::BadPeer, 13),
+        (pair("3b:02", "3b:02.2"), ErrorId::BadBdf, 9),
+        (
+            "[[peer]]\nto = \"3b:02.1\"".to_owned(),
+            ErrorId::SpecMissingKey,
+            8,
+        ),
+        (format!("{there}both = true"), ErrorId::SpecUnknownKey, 11),
+        (
+            format!("peer = {:?}", "3b:02.1"),
+            ErrorId::SpecUnknownKey,
+            8,
+        ),
+    ] {
+        let found = problems(&two_devices(&more));
+        assert_eq!(found, [(Id::from(id), line)], "{more}");
+    }
+}
+
+#[test]
+fn a_pair_is_refused_where_iommufd_is_asked_for() {
+    let pair = "[[peer]]\nfrom = \"3b:02.1\"\nto = \"3b:02.2\"\n";
+    let with = |interface: &str| format!("interface = {interface:?}\n{}", two_devices(pair));
+    let found = problems(&with("iommufd"));
+    assert_eq!(found, [(Id::from(ErrorId::PeerInterface), 11)]);
+    for interface in ["auto", "type1"] {
+        parse(&format!("{MINIMAL}{}", with(interface))).unwrap();
+    }
+}
+
+#[test]
+fn a_device_that_cannot_be_read_is_not_missed_again_in_a_pair() {
+    let pair = "[[peer]]\nfrom = \"3b:02.1\"\nto = \"3b:02.2\"\n";
+    let text = two_devices(pair).replacen("3b:02.1", "3b:2", 1);
+    assert_eq!(problems(&text), [(Id::from(ErrorId::BadBdf), 5)]);
+}
+
 #[test]
 fn every_bad_value_has_its_id_and_line() {
     for (text, id, line) in [

@@ -34,6 +34,8 @@ pub struct GuestSpec {
     pub console: ConsoleSpec,
     /// The functions to assign, in the order in which the guest finds them.
     pub devices: Vec<DeviceSpec>,
+    /// The pairs of them of which one may reach the BARs of the other by DMA.
+    pub peers: Vec<PeerSpec>,
     /// Where the keys stand that the plan may have to point at.
     #[serde(skip)]
     pub places: Places,
@@ -172,6 +174,18 @@ pub struct DeviceSpec {
     pub accept: Vec<CheckId>,
     /// The token shared by a PF and its VFs, where the PF is bound to vfio-pci.
     pub vf_token: Option<Uuid>,
+    /// Where the guest file names it.
+    #[serde(skip)]
+    pub place: Option<Location>,
+}
+
+/// Two devices of the guest: DMA of the first may reach the BARs of the second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerSpec {
+    /// Who asks.
+    pub from: Bdf,
+    /// Whose BARs are opened.
+    pub to: Bdf,
     /// Where the guest file names it.
     #[serde(skip)]
     pub place: Option<Location>,

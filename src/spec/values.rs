@@ -1,10 +1,28 @@
 //! What single values look like: sizes, names, command lines.
 
-use iommu::addr::ByteLen;
+use iommu::{
+    addr::ByteLen,
+    bdf::{BadBdf, Bdf},
+};
 use jailed::{handoff::CMDLINE_BYTES, machine::PAGE_BYTES};
 
 use super::types::HugepageSize;
 use crate::error::{ErrorId, Report};
+
+/// The function that `text` names.
+///
+/// # Errors
+/// `bad-bdf`.
+pub(super) fn bdf(text: &str) -> Result<Bdf, Report> {
+    text.parse().map_err(|error: BadBdf| {
+        Report::new(
+            ErrorId::BadBdf,
+            format!("{text:?} is not a PCI address"),
+            error.to_string(),
+            "write domain:bus:device.function as `lspci -D` prints it",
+        )
+    })
+}
 
 /// The least RAM: below it, a distribution's kernel does not get to its first process.
 const LEAST_RAM: ByteLen = ByteLen::new(64 << 20);

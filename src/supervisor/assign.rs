@@ -159,6 +159,7 @@ impl<'a> Assigned<'a> {
     /// `device-reset-failed`.
     pub(super) fn reset_for_reboot(&mut self) -> Result<(), Fault> {
         let devices = std::mem::take(&mut self.devices);
+        stop_all(&devices);
         let silenced = devices
             .iter()
             .try_for_each(|opened| self.silence(&opened.device).map(drop));
@@ -186,6 +187,14 @@ impl<'a> Assigned<'a> {
         );
         self.unclean.push((bdf, noise));
         Err(report.into())
+    }
+}
+
+/// Keeps every device from starting DMA, before the first of them is reset: one may have the BARs of another mapped, and
+/// write to what was just reset. What fails here fails again in [`quiesce`], which tells of it.
+pub(super) fn stop_all(devices: &[Opened]) {
+    for opened in devices {
+        opened.device.clear_bus_master().ok();
     }
 }
 

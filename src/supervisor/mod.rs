@@ -129,13 +129,15 @@ fn guest(
 
     let mut ram = Ram::create(plan, log)?;
     stats.step("ram", log);
+    let opened = assigned.opened()?;
+    // Before anything of a BAR is mapped: it compares what the devices say with the plan.
+    let handoff = plan.handoff(&opened)?;
     if let Some(space) = space {
-        stats.dma = space.map_and_seal(plan, &ram, &files, log)?;
+        stats.dma = space.map_and_seal(plan, &ram, &files, assigned, &opened, log)?;
     }
     ram.forget_view();
     stats.step("sealed", log);
 
-    let handoff = plan.handoff(&assigned.opened()?)?;
     let mut brake = Brake::new();
     loop {
         let parts = Parts {

@@ -57,6 +57,7 @@ pub(super) fn failed(bdf: Bdf, error: &Error) -> Fault {
         | Error::SpaceCall { .. }
         | Error::MapFailed { .. }
         | Error::Unmappable(_)
+        | Error::PeerUnsupported { .. }
         | Error::NothingAttached { .. }
         | Error::AttachedTwice { .. }
         | Error::NotOfThisSpace { .. }

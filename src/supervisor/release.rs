@@ -1,8 +1,8 @@
 //! Devices given back to the host, or kept from the next guest.
 //!
 //! On entry: V and D are gone. On exit: each function is silent, reset, compared with what it was, closed, and bound as
-//! before; or it is in quarantine; or it is gone, because the host has removed it. The order for each device: bus master
-//! off, interrupts off, reset, read back, closed; then all are bound as before.
+//! before; or it is in quarantine; or it is gone, because the host has removed it. The order: bus master of all off; for
+//! each device, interrupts off, reset, read back, closed; then all are bound as before.
 
 use std::{
     thread,
@@ -19,7 +19,7 @@ use iommu::{
 };
 
 use super::{
-    assign::{Assigned, quiesce},
+    assign::{Assigned, quiesce, stop_all},
     log::Log,
 };
 use crate::{
@@ -38,7 +38,9 @@ impl Assigned<'_> {
         let root = self.root;
         let mut unclean = std::mem::take(&mut self.unclean);
         let mut taken_back = Vec::new();
-        for opened in std::mem::take(&mut self.devices) {
+        let devices = std::mem::take(&mut self.devices);
+        stop_all(&devices);
+        for opened in devices {
             let bdf = opened.device.bdf();
             match quiesce(&opened.device) {
                 Ok(()) => unclean.push((bdf, traces(root, bdf, opened.before.as_ref()))),

@@ -1,21 +1,23 @@
 //! A guest's IOMMU context, from its devices to its seal.
 //!
-//! On entry: the devices are attached and not bus master. On exit: exactly the guest's RAM and images are mapped, and no
-//! handle is left with which that could be changed.
+//! On entry: the devices are attached and not bus master. On exit: exactly the guest's RAM and images are mapped, and of
+//! BARs what the guest file opens by name; no handle is left with which that could be changed, and no view of a BAR.
+
+use std::{io, os::fd::AsFd};
 
 use iommu::{
     IommuError as Error,
     addr::{ByteLen, IovaRange},
-    ledger::{Kind, Permission},
+    ledger::{Bars, Kind, Permission},
     space::{AddressSpace, Attaching, Mapping},
     topology::ReservedRegion,
 };
 use jailed::addr::GpaRange;
 
-use super::{fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
+use super::{assign::Assigned, fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
 use crate::{
     error::{ErrorId, Report},
-    plan::{Plan, iova_of},
+    plan::{OpenedFunction, Plan, iova_of},
     spec::RootMode,
 };
 
@@ -27,7 +29,8 @@ pub(super) struct Space {
 }
 
 impl Space {
-    /// Maps exactly the guest's RAM and images, then closes every handle with which the map could be changed.
+    /// Maps exactly the guest's RAM and images, and what the guest file opens of BARs, then closes every handle with
+    /// which the map could be changed. `opened` has been compared with the plan.
     ///
     /// # Errors
     /// `dma-map-failed`.
@@ -36,10 +39,15 @@ impl Space {
         plan: &Plan,
         ram: &Ram,
         files: &Files,
+        assigned: &Assigned<'_>,
+        opened: &[OpenedFunction],
         log: &Log,
     ) -> Result<Dma, Fault> {
         let failed = |error: Error| Fault::from(not_mapped(plan, &error));
-        let mut space = self.space.attached(self.reserved).map_err(failed)?;
+        let mut space = self
+            .space
+            .attached(self.reserved, bars(plan)?)
+            .map_err(failed)?;
         for range in &plan.memory.ranges {
             let mapping = Mapping {
                 range: iova_range(range.at)?,
@@ -65,6 +73,30 @@ impl Space {
             };
             space.map(&mapping).map_err(failed)?;
         }
+        for part in plan.open_parts() {
+            let devices = assigned.devices.iter().zip(opened);
+            let mut of_function = devices.filter(|(d, _)| d.device.bdf() == part.function.bdf);
+            let region = of_function.next().and_then(|(opened, facts)| {
+                let offset = facts.bars.get(part.bar)?.offset.checked_add(part.offset)?;
+                Some((opened.device.as_fd(), offset))
+            });
+            let Some((file, offset)) = region else {
+                let doing = format!("mapping BAR {} of {}", part.bar, part.function.bdf);
+                return Err(Fault::io(doing)(io::Error::other("the device is not open")));
+            };
+            let mapping = Mapping {
+                range: iova_range(part.at)?,
+                file,
+                offset,
+                permission: Permission::ReadWrite,
+                kind: Kind::PeerBar,
+            };
+            space.map(&mapping).map_err(failed)?;
+            log.say(&format!(
+                "BAR {} of {} from {:#x} on is open to DMA of every device of the guest, at {}",
+                part.bar, part.function.bdf, part.offset, part.at
+            ));
+        }
         let sealed = space.seal();
         let dma = Dma {
             mappings: sealed.ledger().entries().len() as u64,
@@ -83,11 +115,25 @@ impl Space {
     }
 }
 
+/// Where the guest has BARs, and what of them is opened.
+fn bars(plan: &Plan) -> Result<Bars, Fault> {
+    let all = plan.functions.iter().flat_map(|f| f.bars.iter().flatten());
+    Ok(Bars {
+        all: all
+            .map(|bar| iova_range(bar.at))
+            .collect::<Result<_, _>>()?,
+        open: plan
+            .open_parts()
+            .map(|part| iova_range(part.at))
+            .collect::<Result<_, _>>()?,
+    })
+}
+
 /// Where devices see a range of the guest's addresses: at the same numbers.
 fn iova_range(at: GpaRange) -> Result<IovaRange, Fault> {
     IovaRange::new(iova_of(at.start()), ByteLen::new(at.len_bytes())).ok_or_else(|| {
         let doing = format!("mapping {at}");
-        Fault::io(doing)(std::io::Error::other("the range wraps"))
+        Fault::io(doing)(io::Error::other("the range wraps"))
     })
 }
 

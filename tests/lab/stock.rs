@@ -1,6 +1,7 @@
 //! The main job with the distribution's kernel, on the host and in the guest, unmodified.
 
 use crate::{
+    attack,
     guest::GuestFile,
     host, machine,
     small::{assert_nvme, check_traffic},
@@ -69,4 +70,13 @@ fn panic_is_reported_by_the_guests_own_driver() {
 #[ignore = "needs a lab host"]
 fn a_capture_reads_as_the_live_host() {
     machine::assert_capture_reads_as_live();
+}
+
+/// BARs of a named pair, on a kernel of another age: see `attack::peer`.
+#[test]
+#[ignore = "needs a lab host"]
+fn named_pair_reaches_a_bar() {
+    let (guest, ..) = attack::start_paired();
+    guest.off();
+    host::assert_returned(&host::nvme(0));
 }

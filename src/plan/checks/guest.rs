@@ -6,7 +6,8 @@ use iommu::bdf::Bdf;
 
 use super::{Case, Evidence, Finding, GuestCheck};
 use crate::{
-    error::{ErrorId, Location},
+    error::{ErrorId, Location, Report},
+    plan::assemble::memory_bars,
     spec::InterfaceChoice,
 };
 
@@ -121,6 +122,43 @@ fn nearest(case: &Case<'_>, bdf: Bdf) -> Vec<String> {
     near.into_iter()
         .take(3)
         .map(|(_, _, bdf)| bdf.to_string())
+        .collect()
+}
+
+/// A pair works as asked, and gives up that devices of the guest are kept from each other: one warning for each.
+pub(super) fn peers(case: &Case<'_>) -> Vec<Report> {
+    const FIX: &str =
+        "remove the [[peer]] table, unless these devices gain much by not going through RAM";
+    let moved = case.host.topology.has_iommufd && case.spec.interface == InterfaceChoice::Auto;
+    let pairs = case.spec.peers.iter();
+    pairs
+        .map(|pair| {
+            let (from, to) = (pair.from, pair.to);
+            let what = format!(
+                "DMA of {from} may reach the BARs of {to}, and so may DMA of every device of this guest"
+            );
+            let report = Report::new(
+                ErrorId::PeerDma,
+                what,
+                "one address space serves all devices of a guest; the pages of the MSI-X table and of the pending bits \
+                 stay closed",
+                FIX,
+            )
+            .and(format!(
+                "a device that writes to {to} while it is reset or does not decode may raise PCIe errors on the host"
+            ))
+            .at(pair.place.clone());
+            let report = match moved {
+                true => report.and("type1 is used: iommufd, which the host has, maps no BARs"),
+                false => report,
+            };
+            let opened = case.asked.iter().find(|asked| asked.function.bdf == to);
+            let has_none = opened.is_some_and(|asked| memory_bars(asked.function).next().is_none());
+            match has_none {
+                true => report.and(format!("it opens nothing: {to} has no BAR of memory")),
+                false => report,
+            }
+        })
         .collect()
 }
 

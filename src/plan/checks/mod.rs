@@ -129,6 +129,10 @@ pub(super) fn judge(case: &Case<'_>) -> Verdict {
         }
     }
     verdict.warnings.extend(capacity::overcommitted(case));
+    if !case.spec.peers.is_empty() {
+        verdict.isolation = isolation::Verdict::Warn;
+        verdict.warnings.extend(guest::peers(case));
+    }
     for asked in &case.asked {
         device::judge(case, asked, &host, &mut verdict);
     }

@@ -15,8 +15,10 @@ mod hardware;
 mod interrupt_window;
 mod interrupts;
 mod oracle;
+mod peer;
 mod physical;
 
 pub(crate) use dma::check_edges;
 pub(crate) use guest::{Attacker, with_edu};
 pub(crate) use oracle::assert_tables_are_the_ledger;
+pub(crate) use peer::start_paired;

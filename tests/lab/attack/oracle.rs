@@ -70,11 +70,22 @@ fn tables(bdf: &str) -> BTreeMap<u64, Leaf> {
 }
 
 /// Fails unless the IOMMU's tables for `bdf` are, page by page, what the ledger of the running guest says: the same
-/// addresses, the same permissions, and the very memory of its RAM and image. The physical memory.
+/// addresses, the same permissions, and the very memory of its RAM and image. What physical memory that is.
 pub(crate) fn assert_tables_are_the_ledger(
     guest: &crate::guest::Guest,
     bdf: &str,
     image: Option<&str>,
+) -> Vec<Piece> {
+    assert_tables(guest, bdf, image, &[])
+}
+
+/// As [`assert_tables_are_the_ledger`], for a guest with BARs that devices may reach: where the guest has each, and where
+/// it is in physical memory.
+pub(super) fn assert_tables(
+    guest: &crate::guest::Guest,
+    bdf: &str,
+    image: Option<&str>,
+    bars: &[Piece],
 ) -> Vec<Piece> {
     let mut leaves = tables(bdf);
     let ram = GuestRam::of(guest).frames();
@@ -94,7 +105,9 @@ pub(crate) fn assert_tables_are_the_ledger(
             is_written, !is_image,
             "an image that may be written: {entry}"
         );
+        let bar = bar_frames(entry, bars);
         let (frames, first) = match &image {
+            _ if entry["kind"] == "peer-bar" => (&bar, 0),
             Some(image) if is_image => (image, 0),
             _ => (&ram, page_of(GuestRam::offset(start))),
         };
@@ -133,6 +146,20 @@ pub(crate) fn assert_tables_are_the_ledger(
     );
     assert_eq!(shared(&physical), [], "memory is mapped twice");
     physical
+}
+
+/// The physical addresses of an entry's pages, where it is of one of the BARs.
+fn bar_frames(entry: &Value, bars: &[Piece]) -> Vec<u64> {
+    let number = |key: &str| entry[key].as_u64().unwrap();
+    let start = number("start");
+    let below = bars.iter().filter(|(gpa, _)| *gpa <= start);
+    let Some((gpa, physical)) = below.max().filter(|_| entry["kind"] == "peer-bar") else {
+        return Vec::new();
+    };
+    let pages = (number("end") - start) / PAGE;
+    (0..pages)
+        .map(|page| physical + (start - gpa) + page * PAGE)
+        .collect()
 }
 
 /// The neighbours among the pieces that overlap.

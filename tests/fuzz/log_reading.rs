@@ -7,7 +7,7 @@ pub(crate) fn head_of(bytes: &[u8]) -> Option<(u64, u32, &str)> {
     let text = std::str::from_utf8(&bytes[..bytes.len().min(8192)]).ok()?;
     let end = text.find(';')?;
     let head: Vec<&str> = text[..end].split(',').collect();
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'9'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if head.len() < 4 || !head[..2].iter().all(|field| is_number(field)) {
         return None;
     }

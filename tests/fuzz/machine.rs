@@ -242,7 +242,8 @@ const PACKED: &[u8] = &[0x1F, 0x8B];
 fn comparable(kind: Kind) -> Kind {
     match kind {
         Kind::File(bytes) if bytes.starts_with(PACKED) => Kind::File(PACKED.to_vec()),
-        other => other,
+        other
+        @ (Kind::Folder | Kind::Link(_) | Kind::File(_) | Kind::Failing(_) | Kind::Unread) => other,
     }
 }
 

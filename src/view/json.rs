@@ -3,7 +3,9 @@
 
 use iommu::{
     isolation::{Finding, Verdict},
-    topology::{Function, Interrupts, IommuKind, Remapping, Topology},
+    topology::{
+        Enforced, Function, InterfacePolicy, Interrupts, IommuKind, LinkPolicy, Remapping, Topology,
+    },
 };
 use serde::Serialize;
 
@@ -68,6 +70,25 @@ struct FunctionDocument<'a> {
     interrupts: InterruptsDocument,
     sriov: Option<SriovDocument>,
     acs: Option<AcsDocument>,
+    policies: Vec<PolicyDocument<'a>>,
+}
+
+/// What an interface of its PF enforces on a NIC's VF; nothing but the reason where that is not known.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PolicyDocument<'a> {
+    interface: &'a str,
+    unknown: Option<&'a str>,
+    index: Option<u32>,
+    mac: Option<String>,
+    vlan: Option<u32>,
+    qos: Option<u32>,
+    spoof_check: Option<bool>,
+    trusted: Option<bool>,
+    rss_query: Option<bool>,
+    link: Option<LinkPolicy>,
+    min_tx_mbps: Option<u32>,
+    max_tx_mbps: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -205,6 +226,28 @@ fn describe<'a>(scene: &Scene<'a>, function: &'a Function) -> FunctionDocument<'
             },
             words: acs.words(),
         }),
+        policies: function.policies.iter().map(policy).collect(),
+    }
+}
+
+fn policy(policy: &InterfacePolicy) -> PolicyDocument<'_> {
+    let (unknown, told) = match &policy.enforced {
+        Enforced::Told(told) => (None, Some(*told)),
+        Enforced::Unknown { reason } => (Some(reason.as_str()), None),
+    };
+    PolicyDocument {
+        interface: &policy.interface,
+        unknown,
+        index: told.map(|told| told.index),
+        mac: told.and_then(|told| told.mac).map(|mac| mac.to_string()),
+        vlan: told.and_then(|told| told.vlan),
+        qos: told.and_then(|told| told.qos),
+        spoof_check: told.and_then(|told| told.spoof_check),
+        trusted: told.and_then(|told| told.trusted),
+        rss_query: told.and_then(|told| told.rss_query),
+        link: told.and_then(|told| told.link),
+        min_tx_mbps: told.and_then(|told| told.min_tx_mbps),
+        max_tx_mbps: told.and_then(|told| told.max_tx_mbps),
     }
 }
 

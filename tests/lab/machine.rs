@@ -13,10 +13,19 @@ fn json(arguments: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
 }
 
-/// Makes paths below the machine file those of the host, and leaves out the command line, which is scrubbed.
+/// Makes paths below the machine file those of the host, and leaves out what is scrubbed: command line and addresses.
 fn normalise(value: &mut Value) {
     match value {
-        Value::String(text) => *text = text.replace(&format!("{MACHINE}/"), "/"),
+        Value::String(text) => {
+            let words = text.split(' ').map(|word| match is_mac(word) {
+                true => "MAC",
+                false => word,
+            });
+            *text = words
+                .collect::<Vec<_>>()
+                .join(" ")
+                .replace(&format!("{MACHINE}/"), "/");
+        }
         Value::Array(values) => values.iter_mut().for_each(normalise),
         Value::Object(fields) => {
             fields.values_mut().for_each(normalise);
@@ -30,6 +39,11 @@ fn normalise(value: &mut Value) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+fn is_mac(word: &str) -> bool {
+    let is_byte = |digits: &str| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok();
+    word.split(':').count() == 6 && word.split(':').all(is_byte)
 }
 
 /// Captures this host, and asserts that `doctor` and `inventory` say the same of the capture as of the host.

@@ -20,6 +20,10 @@ pub(crate) struct Host {
     interrupts: Vec<String>,
     /// Vendors and devices that it has.
     ids: BTreeSet<(u16, u16)>,
+    /// Folders of VFs by the PF's, in their order.
+    vfs: BTreeMap<String, Vec<String>>,
+    /// The interface of each PF, by the PF's folder.
+    interfaces: BTreeMap<String, String>,
 }
 
 /// A function in the making.
@@ -49,6 +53,8 @@ impl Host {
             groups: BTreeMap::new(),
             interrupts: Vec::new(),
             ids: BTreeSet::new(),
+            vfs: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
         };
         let [vendor, model] = processor;
         host.text(
@@ -239,18 +245,56 @@ impl Host {
             self.add(&driver, Kind::Folder, None);
         }
         if let Some(pf) = &function.physfn {
-            self.link(&file("physfn"), &Self::place(pf));
+            let pf = Self::place(pf);
+            self.link(&file("physfn"), &pf);
+            self.vfs.entry(pf).or_default().push(folder.clone());
         }
         self.join_group(function.group, bdf, &folder);
     }
 
     /// A network interface of a function.
     pub(crate) fn interface(&mut self, path: &[&str], name: &str) {
-        self.add(
-            &format!("{}/net/{name}", Self::place(path)),
-            Kind::Folder,
-            None,
-        );
+        let folder = Self::place(path);
+        self.add(&format!("{folder}/net/{name}"), Kind::Folder, None);
+        self.interfaces.insert(folder, name.to_owned());
+    }
+
+    /// Links PFs to their VFs, and has each interface tell what it enforces on them: what a host does that takes care.
+    fn policies(&mut self) {
+        let vfs = std::mem::take(&mut self.vfs);
+        let mut tables = BTreeMap::new();
+        for (pf, vfs) in &vfs {
+            for (index, vf) in vfs.iter().enumerate() {
+                self.link(&format!("{pf}/virtfn{index}"), vf);
+            }
+            if let Some(interface) = self.interfaces.get(pf) {
+                let bdf = pf.rsplit('/').next().unwrap();
+                tables.insert(interface.clone(), (bdf, vfs.len()));
+            }
+        }
+        // Addresses as in a capture: numbered as they come.
+        let mut number = 0_u32;
+        for (interface, (bdf, count)) in tables {
+            let mut text = format!("parent {bdf}\n");
+            for index in 0..count {
+                number += 1;
+                let [_, _, a, b] = number.to_be_bytes();
+                text.push_str(&format!(
+                    "vf {index} mac 00:00:00:00:{a:02x}:{b:02x} vlan 0 qos 0 spoofchk on trust off{} link auto min_tx 0 \
+                     max_tx 0\n",
+                    // The one driver that has this switch.
+                    if self.has_driver("ixgbe") { " query_rss off" } else { "" },
+                ));
+            }
+            self.text(&format!("narrows/vf-info/{interface}"), &text);
+        }
+    }
+
+    fn has_driver(&self, driver: &str) -> bool {
+        let folder = format!("sys/bus/pci/drivers/{driver}");
+        self.tree
+            .entries()
+            .any(|(path, _)| path == Path::new(&folder))
     }
 
     /// An NVMe controller of a function.
@@ -284,6 +328,7 @@ impl Host {
             .map(|(index, line)| format!("{:4}: {line}\n", 24 + index))
             .collect();
         self.text("proc/interrupts", &lines.concat());
+        self.policies();
         self.text("usr/share/misc/pci.ids", &names(&self.ids));
         let mut notes = vec![
             "Written by hand: no such hardware was looked at, and Narrows never ran on any."

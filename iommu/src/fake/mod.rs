@@ -24,6 +24,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 mod config;
 mod host;
+mod policy;
 mod registers;
 mod write;
 
@@ -58,6 +59,10 @@ struct FakeFunction {
     driver_version: Option<String>,
     /// Folders below the function's, such as `net/eth0`.
     children: Vec<String>,
+    /// What a test changes of the policy that its PF's driver has for it, in words of `vf_info`.
+    policy: Vec<(String, String)>,
+    /// Whether its interface tells nothing of VFs.
+    is_silent: bool,
     attributes: BTreeMap<&'static str, String>,
 }
 
@@ -291,6 +296,29 @@ impl FakeHost {
     #[must_use]
     pub fn driver_version(self, version: &str) -> Self {
         self.last(|function| function.driver_version = Some(version.to_owned()))
+    }
+
+    /// Changes what the driver of its PF enforces on it, in the words of [`crate::sysfs::SysRoot::vf_info`]: `spoofchk off
+    /// mac none`; `?` leaves a word out, as a driver does that has no such switch.
+    #[must_use]
+    pub fn vf_policy(self, words: &str) -> Self {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        self.last(|function| {
+            let pairs = words.chunks(2).filter_map(|pair| match pair {
+                [key, value] => Some(((*key).to_owned(), (*value).to_owned())),
+                _ => None,
+            });
+            function.policy.extend(pairs);
+        })
+    }
+
+    /// Makes the interfaces of all PFs tell nothing of VFs, as those of some drivers.
+    #[must_use]
+    pub fn no_vf_policies(mut self) -> Self {
+        for function in &mut self.functions {
+            function.is_silent = true;
+        }
+        self
     }
 
     /// Adds a network interface of the host that it carries.

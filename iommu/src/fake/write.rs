@@ -23,6 +23,7 @@ impl FakeHost {
         for function in &self.functions {
             self.write_function(function)?;
         }
+        self.write_policies()?;
         for (path, text) in &self.files {
             put(&self.folder.join(path), text)?;
         }
@@ -108,7 +109,11 @@ impl FakeHost {
         for (name, text) in &function.attributes {
             put(&folder.join(name), text)?;
         }
-        for name in &function.children {
+        for name in function
+            .children
+            .iter()
+            .chain(&self.own_interface(function))
+        {
             fs::create_dir_all(folder.join(name))?;
         }
         fs::write(folder.join("config"), self.config_of(function))?;
@@ -221,7 +226,7 @@ impl FakeHost {
             .ok_or_else(forgotten)
     }
 
-    fn vfs(&self, pf: &str) -> impl Iterator<Item = &FakeFunction> {
+    pub(super) fn vfs(&self, pf: &str) -> impl Iterator<Item = &FakeFunction> {
         self.functions
             .iter()
             .filter(move |function| function.physfn.as_deref() == Some(pf))
@@ -255,7 +260,7 @@ fn bus(bdf: &str) -> u8 {
     u8::from_str_radix(digits, 16).unwrap_or(0)
 }
 
-fn put(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn put(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

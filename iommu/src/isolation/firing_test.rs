@@ -201,6 +201,30 @@ pub(super) fn fires(id: CheckId) -> (FakeHost, Verdict, &'static str, &'static s
             "/proc/sys/kernel/osrelease: 6.12.48+deb13-amd64\n\
              /sys/bus/pci/devices/0000:01:00.0/driver: i40e, CVE-2025-39968: ",
         ),
+        Id::NicVfTrusted => (
+            on_vf(|vf| vf.vf_policy("trust on")),
+            Refuse,
+            "trusted",
+            "ip link show pf01000, vf 0: trust on",
+        ),
+        Id::NicVfSpoofCheck => (
+            on_vf(|vf| vf.vf_policy("spoofchk off")),
+            Refuse,
+            "off",
+            "ip link show pf01000, vf 0: spoofchk off",
+        ),
+        Id::NicVfMac => (
+            on_vf(|vf| vf.vf_policy("mac none")),
+            Warn,
+            "not set",
+            "ip link show pf01000, vf 0: mac 00:00:00:00:00:00",
+        ),
+        Id::NicVfRssQuery => (
+            on_vf(|vf| vf.vf_policy("query_rss on")),
+            Warn,
+            "on",
+            "ip link show pf01000, vf 0: query_rss on",
+        ),
         Id::DeviceNoGroup => (
             on_vf(FakeHost::no_group),
             Refuse,

@@ -38,6 +38,11 @@ pub enum CheckId {
     DriverOverrideSet,
     VfAutoprobe,
     PfDriverKnownBad,
+    // a function: what its NIC lets it do to its neighbours
+    NicVfTrusted,
+    NicVfSpoofCheck,
+    NicVfMac,
+    NicVfRssQuery,
     // a function: its group, and those it shares hardware with
     DeviceNoGroup,
     GroupShared,
@@ -103,6 +108,10 @@ impl CheckId {
             Self::DriverOverrideSet => "driver-override-set",
             Self::VfAutoprobe => "vf-autoprobe",
             Self::PfDriverKnownBad => "pf-driver-known-bad",
+            Self::NicVfTrusted => "nic-vf-trusted",
+            Self::NicVfSpoofCheck => "nic-vf-spoof-check",
+            Self::NicVfMac => "nic-vf-mac",
+            Self::NicVfRssQuery => "nic-vf-rss-query",
             Self::DeviceNoGroup => "device-no-group",
             Self::GroupShared => "group-shared",
             Self::PfIdentity => "pf-identity",

@@ -322,3 +322,96 @@ fn snooping_is_always_forced_by_amd() {
     let host = host(same, same, |vf| vf.amd_iommu(0, 0));
     assert_eq!(of(&host, CheckId::NoSnoopControl).verdict, Verdict::Pass);
 }
+
+const NIC: [CheckId; 4] = [
+    CheckId::NicVfTrusted,
+    CheckId::NicVfSpoofCheck,
+    CheckId::NicVfMac,
+    CheckId::NicVfRssQuery,
+];
+
+#[test]
+fn a_nics_policy_that_was_not_read_is_a_warning() {
+    let hosts = [
+        (
+            host(same, |pf| pf.no_driver(), same),
+            "0000:01:00.0/net: the PF has no network interface",
+        ),
+        (
+            host(same, same, FakeHost::no_vf_policies),
+            "0000:01:00.0/net: pf01000: the driver tells nothing of VFs",
+        ),
+        (
+            host(same, same, |vf| {
+                vf.file("narrows/vf-info/pf01000", "vf 1 mac none")
+            }),
+            "ip link show pf01000: tells nothing of VF 0",
+        ),
+        (
+            host(same, same, |vf| vf.vf_policy("trust maybe")),
+            "is no line of a VF",
+        ),
+    ];
+    for (host, said) in hosts {
+        for id in NIC {
+            let found = of(&host, id);
+            assert_eq!(found.verdict, Verdict::Warn, "{found:#?}");
+            assert_eq!(found.value, NOT_READ, "{found:#?}");
+            assert!(evidence(&found).contains(said), "{found:#?}");
+        }
+    }
+}
+
+/// Of the drivers for hardware one alone has a switch for RSS; those without trust or spoof check decide unseen.
+#[test]
+fn a_switch_that_the_driver_does_not_tell_is_a_warning_but_for_that_of_rss() {
+    let host = host(same, same, |vf| {
+        vf.vf_policy("trust ? spoofchk ? query_rss ?")
+    });
+    for id in [CheckId::NicVfTrusted, CheckId::NicVfSpoofCheck] {
+        let found = of(&host, id);
+        assert_eq!(
+            (found.verdict, found.value.as_str()),
+            (Verdict::Warn, NOT_READ)
+        );
+        assert!(evidence(&found).contains("is not told by the driver"));
+    }
+    let found = of(&host, CheckId::NicVfRssQuery);
+    assert_eq!(
+        (found.verdict, found.value.as_str()),
+        (Verdict::Pass, "no such switch")
+    );
+}
+
+#[test]
+fn a_function_that_is_no_nic_has_no_policy_to_judge() {
+    let host = host(same, same, |vf| {
+        vf.ids(0x1b36, 0x0010, 0x01_0802).vf_policy("trust on")
+    });
+    for id in NIC {
+        let found = of(&host, id);
+        assert_eq!(
+            (found.verdict, found.value.as_str()),
+            (Verdict::Pass, "no network device")
+        );
+    }
+}
+
+/// A card may have two ports on one function: each has its own switch.
+#[test]
+fn every_interface_of_the_pf_is_asked() {
+    let second = "parent 0000:01:00.0\nvf 0 mac none spoofchk off trust off";
+    let host = host(same, |pf| pf.interface("port0").interface("port1"), same)
+        .file("narrows/vf-info/port1", second);
+    let found = of(&host, CheckId::NicVfSpoofCheck);
+    assert_eq!(found.verdict, Verdict::Refuse);
+    assert_eq!(
+        found.fix.as_deref(),
+        Some("ip link set port1 vf 0 spoofchk on")
+    );
+    assert_eq!(
+        evidence(&found),
+        "ip link show port0, vf 0: spoofchk on\nip link show port1, vf 0: spoofchk off\n"
+    );
+    assert_eq!(of(&host, CheckId::NicVfTrusted).verdict, Verdict::Pass);
+}

@@ -22,6 +22,7 @@ mod id;
 mod isolation_test;
 mod kernel;
 mod memory;
+mod nic;
 mod path;
 mod registers;
 mod row;

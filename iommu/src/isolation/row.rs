@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Check, CheckId, Evidence, Finding, Scope, Subject, Verdict, bars, boot, driver, express,
-    function, group, host, kernel, memory, path, registers,
+    function, group, host, kernel, memory, nic, path, registers,
 };
 use crate::{
     bdf::Bdf,
@@ -201,13 +201,14 @@ pub(super) fn all() -> impl Iterator<Item = &'static Row> {
 }
 
 /// The tables, in the order of the ids.
-const TABLES: [&[Row]; 11] = [
+const TABLES: [&[Row]; 12] = [
     host::ROWS,
     boot::ROWS,
     kernel::ROWS,
     memory::ROWS,
     function::ROWS,
     driver::ROWS,
+    nic::ROWS,
     group::ROWS,
     path::ROWS,
     express::ROWS,

@@ -5,6 +5,7 @@
 
 mod record;
 mod tree;
+mod vf_info;
 
 use std::{
     ffi::OsStr,
@@ -221,6 +222,30 @@ impl SysRoot {
         Ok(names)
     }
 
+    /// Reads what the kernel says of the VFs behind a network interface; `None` where its driver tells of none.
+    ///
+    /// A line `parent BDF` where that is known, then a line for each VF: `vf 0 mac 52:54:00:00:01:00 vlan 0 qos 0
+    /// spoofchk on trust off query_rss off link auto min_tx 0 max_tx 0`, without what the driver does not tell, and with
+    /// `mac none` for an address of zeros. No file holds this: the running host's kernel is asked, by netlink; in any
+    /// other folder, and in a captured machine, it is the file `narrows/vf-info/INTERFACE`.
+    ///
+    /// # Errors
+    /// `sysfs-io`.
+    pub fn vf_info(&self, interface: &str) -> Result<Option<String>> {
+        let file = Path::new(VF_INFO).join(interface);
+        let is_this_host = !matches!(self.source, Source::Tree(_)) && self.place == Path::new("/");
+        if !is_this_host {
+            let bytes = if_any(self.read_bytes(file, VF_INFO_LIMIT))?;
+            return Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
+        }
+        let asked = vf_info::ask(interface);
+        if let Source::Recorder(recorder) = &self.source {
+            recorder.keep(&file, &asked);
+        }
+        let shown = Path::new("sys/class/net").join(interface);
+        asked.map_err(|errno| self.failed("RTM_GETLINK", &shown, errno))
+    }
+
     /// Writes `text` to an attribute in one `write`; the file must exist.
     ///
     /// # Errors
@@ -253,6 +278,12 @@ impl SysRoot {
 
 /// More than any attribute of sysfs that is text.
 const TEXT_LIMIT: u64 = 64 << 10;
+
+/// Where a machine that is not running holds what its kernel said of VFs: a made-up place, which no kernel has.
+const VF_INFO: &str = "narrows/vf-info";
+
+/// Far more than the lines of all VFs that one function can have.
+const VF_INFO_LIMIT: u64 = 8 << 20;
 
 /// Turns "there is no such file" into `None`.
 fn if_any<T>(result: Result<T>) -> Result<Option<T>> {

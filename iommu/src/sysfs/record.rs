@@ -76,6 +76,16 @@ impl Recorder {
         Ok(owner)
     }
 
+    /// Keeps an answer of the kernel that is no file as if it were the file at `place`.
+    pub(super) fn keep(&self, place: &Path, answer: &Result<Option<String>, Errno>) {
+        let kind = match answer {
+            Ok(Some(text)) => Kind::File(text.as_bytes().to_vec()),
+            Ok(None) => return,
+            Err(errno) => Kind::Failing(*errno),
+        };
+        self.lock().note(place, kind, None);
+    }
+
     pub(super) fn list(&self, path: &Path) -> Result<Vec<String>, Errno> {
         let place = self.resolve(path, true)?;
         let entries = fs::read_dir(self.folder.join(&place))

@@ -70,6 +70,8 @@ fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
         controllers: file::list(root, folder.join("nvme"))?,
         errors: state::read_errors(root, bdf)?,
         link: state::read_link(root, bdf)?,
+        // From the PF's interface, when all functions are known.
+        policies: Vec::new(),
     })
 }
 

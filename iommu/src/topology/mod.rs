@@ -20,6 +20,7 @@ mod group;
 mod host;
 mod interrupts;
 mod kernel;
+mod policy;
 mod remapping;
 mod resource;
 mod state;
@@ -36,8 +37,10 @@ impl Topology {
     /// # Errors
     /// `sysfs-io`, `sysfs-malformed`.
     pub fn read(root: &SysRoot) -> Result<Self> {
+        let mut functions = function::read_all(root)?;
+        policy::read_all(root, &mut functions)?;
         Ok(Self {
-            functions: function::read_all(root)?,
+            functions,
             groups: group::read_all(root)?,
             iommus: host::read_iommus(root)?,
             has_iommufd: root.exists("dev/iommu"),
@@ -208,6 +211,74 @@ pub struct Function {
     pub errors: Option<ErrorCounts>,
     /// The link in the kernel's words, such as `8.0 GT/s PCIe` and `8`.
     pub link: Option<Link>,
+    /// Of a VF of a NIC, what its PF's driver enforces on it: one for each interface of the PF that tells of VFs.
+    pub policies: Vec<InterfacePolicy>,
+}
+
+/// What an interface of a PF says of one of the VFs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InterfacePolicy {
+    /// The interface.
+    pub interface: String,
+    /// What it says.
+    pub enforced: Enforced,
+}
+
+/// What is known of a VF's policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Enforced {
+    /// The driver told it.
+    Told(VfPolicy),
+    /// It could not be read, or is malformed: the reason.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a NIC's driver lets a VF do, as `ip link show` prints it; `None` for what the driver does not tell.
+///
+/// *Source:* `include/uapi/linux/if_link.h`, `IFLA_VF_*` (v6.12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VfPolicy {
+    /// The number of the VF, from 0: that of the PF's link `virtfnN`.
+    pub index: u32,
+    /// Its address; `None` where it is of zeros: the VF's own driver chooses one. With some drivers, one that an earlier
+    /// guest chose looks the same as one that the host has set.
+    pub mac: Option<Mac>,
+    /// The VLAN it is put into; 0 for none.
+    pub vlan: Option<u32>,
+    /// The priority that its VLAN tag gets.
+    pub qos: Option<u32>,
+    /// Frames with a source address that is not its own are dropped.
+    pub spoof_check: Option<bool>,
+    /// It may do what concerns others: receive everything, change its address.
+    pub trusted: Option<bool>,
+    /// It may read how the PF spreads packets over queues, with the key.
+    pub rss_query: Option<bool>,
+    /// What it sees of the link.
+    pub link: Option<LinkPolicy>,
+    /// The rate it is promised, in Mbit/s; 0 for none.
+    pub min_tx_mbps: Option<u32>,
+    /// The rate it is held to, in Mbit/s; 0 for none.
+    pub max_tx_mbps: Option<u32>,
+}
+
+/// An Ethernet address, not of zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub [u8; 6]);
+
+/// What a VF sees of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkPolicy {
+    /// The state of the PF's.
+    Auto,
+    /// Always up.
+    Up,
+    /// Always down.
+    Down,
 }
 
 /// Single Root I/O Virtualization, from sysfs.

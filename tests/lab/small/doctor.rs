@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use serde_json::Value;
 
-use crate::host;
+use crate::{guest::GuestFile, host};
 
 /// Runs `narrows` with these arguments and `--json`; gives its exit status and its document.
 fn ask(arguments: &[&str]) -> (Option<i32>, Value) {
@@ -83,5 +83,111 @@ fn inventory_has_every_function_with_its_pf_and_group() {
         assert_eq!(function["physfn"], host::fact(pf).as_str());
         assert_eq!(function["groupSize"], 1);
         assert_eq!(function["interrupts"]["kind"], "msix");
+    }
+}
+
+/// The finding of a check for one function.
+fn finding(bdf: &str, id: &str) -> Value {
+    let (_, document) = ask(&["doctor", bdf]);
+    let findings = document["devices"][0]["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["id"] == id);
+    found
+        .unwrap_or_else(|| panic!("{id}: {findings:?}"))
+        .clone()
+}
+
+/// `lab-vfs` sets the address; the spoof check is on and trust is off because igb begins so.
+#[test]
+#[ignore = "needs a lab host"]
+fn what_the_nic_enforces_on_each_vf_is_read_from_the_kernel() {
+    let (_, document) = ask(&["inventory"]);
+    let functions = document["functions"].as_array().unwrap();
+    for index in 0..2_usize {
+        let bdf = host::nic(index);
+        let vf = functions.iter().find(|f| f["bdf"] == bdf.as_str()).unwrap();
+        let [policy] = &vf["policies"].as_array().unwrap()[..] else {
+            panic!("{}", vf["policies"]);
+        };
+        assert_eq!(policy["interface"], host::fact("NIC_IF").as_str());
+        assert_eq!(policy["unknown"], Value::Null);
+        assert_eq!(policy["index"], index);
+        assert_eq!(policy["mac"], format!("52:54:00:00:01:0{index}"));
+        assert_eq!(policy["spoofCheck"], true);
+        assert_eq!(policy["trusted"], false);
+        assert_eq!(policy["link"], "auto");
+        for id in ["nic-vf-trusted", "nic-vf-spoof-check", "nic-vf-mac"] {
+            assert_eq!(finding(&bdf, id)["verdict"], "pass", "{id}");
+        }
+    }
+    let drive = host::nvme(0);
+    let vf = functions.iter().find(|f| f["bdf"] == drive.as_str());
+    assert_eq!(vf.unwrap()["policies"], Value::Array(Vec::new()));
+    assert_eq!(
+        finding(&drive, "nic-vf-trusted")["value"],
+        "no network device"
+    );
+}
+
+/// A setting of the first NIC VF that is wrong until this is dropped.
+struct Setting {
+    good: &'static str,
+}
+
+impl Setting {
+    fn new(bad: &str, good: &'static str) -> Self {
+        set(bad);
+        Self { good }
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        set(self.good);
+    }
+}
+
+/// As an operator does it; not by the shell, whose own `ip` knows nothing of VFs.
+fn set(words: &str) {
+    let status = Command::new("ip")
+        .args(["link", "set", &host::fact("NIC_IF"), "vf", "0"])
+        .args(words.split(' '))
+        .status()
+        .unwrap();
+    assert!(status.success(), "{words}: {status}");
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn nic_that_lets_its_vf_trick_others_is_refused_by_name_and_the_fix_works() {
+    let (vf, other) = (host::nic(0), host::nic(1));
+    let interface = host::fact("NIC_IF");
+    for (id, bad, good) in [
+        ("nic-vf-trusted", "trust on", "trust off"),
+        ("nic-vf-spoof-check", "spoofchk off", "spoofchk on"),
+    ] {
+        let setting = Setting::new(bad, good);
+        let found = finding(&vf, id);
+        assert_eq!(found["verdict"], "refuse", "{found}");
+        assert_eq!(found["fix"], format!("ip link set {interface} vf 0 {good}"));
+        assert_eq!(finding(&other, id)["verdict"], "pass", "the other VF");
+
+        let text = GuestFile::small("nic-policy", "lspci")
+            .device(&vf)
+            .refused(3);
+        assert!(text.contains(&format!("error[{id}]")), "{text}");
+        assert!(text.contains(&vf), "{text}");
+        assert_eq!(host::driver(&vf), None);
+
+        let accepted = GuestFile::small("nic-policy", "lspci")
+            .device_with(&vf, &format!("accept = [\"{id}\"]"))
+            .run();
+        assert!(
+            accepted.text().contains(&format!("warning[{id}]")),
+            "{}",
+            accepted.text()
+        );
+        host::assert_returned(&vf);
+        drop(setting);
+        assert_eq!(finding(&vf, id)["verdict"], "pass", "after the fix");
     }
 }

@@ -105,9 +105,13 @@ fn plan_for_a_quarantined_function_is_refused_with_the_way_out() {
             assert!(text.contains(word), "{word}: {text}");
         }
     }
-    // The state of another folder says nothing of it.
-    let (_, _, text) = scene.run(&["--state", "elsewhere", "plan", "guest.toml"]);
-    assert!(!text.contains("quarantine"), "{text}");
+    // Naming another folder frees nothing.
+    for verb in [["plan", "guest.toml"], ["doctor", VF]] {
+        let words = [&["--state", "elsewhere"][..], &verb].concat();
+        let (status, out, err) = scene.run(&words);
+        assert_eq!(status, Some(3), "{out}{err}");
+        assert!((out + &err).contains("device-quarantined"));
+    }
 }
 
 #[test]

@@ -166,7 +166,13 @@ fn do_verb(cli: &Cli) -> Outcome {
     let root = || open_root(&cli.root).map_err(|report| vec![report]);
     let state = |root: &SysRoot| {
         let folder = cli.state.clone();
-        State::new(folder.unwrap_or_else(|| root.path(DEFAULT_FOLDER)))
+        let usual = root.path(DEFAULT_FOLDER);
+        match folder {
+            // A machine file has no folder of its own.
+            Some(folder) if root.is_read_only() => State::new(folder),
+            Some(folder) => State::new(folder).besides(usual),
+            None => State::new(usual),
+        }
     };
     // A machine file has none but one that is named.
     let known_state = |root: &SysRoot| {

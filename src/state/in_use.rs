@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
 };
 
 use iommu::bdf::Bdf;
@@ -32,7 +32,10 @@ impl InUse {
         let folder = state.in_use();
         let path = folder.join(bdf.to_string());
         let unwritable = |error: io::Error| state.unwritable(&path, &error);
+        // Whoever can open the file can lock it, and so keep every guest from the function: root alone may.
+        let own = |path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
         let mut file = fs::create_dir_all(&folder)
+            .and_then(|()| own(folder.as_path(), 0o700))
             .and_then(|()| {
                 // The file stays for ever: who removed it would leave others with locks of a file that has no name.
                 OpenOptions::new()
@@ -40,9 +43,11 @@ impl InUse {
                     .write(true)
                     .create(true)
                     .truncate(false)
-                    .mode(0o644)
+                    .mode(0o600)
+                    .custom_flags(libc::O_NOFOLLOW)
                     .open(&path)
             })
+            .and_then(|file| own(path.as_path(), 0o600).map(|()| file))
             .map_err(unwritable)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

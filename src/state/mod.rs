@@ -32,13 +32,33 @@ pub const DEFAULT_FOLDER: &str = "var/lib/narrows";
 
 /// The folder of what outlives a run. It need not exist: then nothing is in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State(PathBuf);
+pub struct State {
+    folder: PathBuf,
+    /// The host's own folder, where another one is used: what is in quarantine there stays there.
+    usual: Option<PathBuf>,
+}
 
 impl State {
     /// The state in `folder`.
     #[must_use]
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self(folder.into())
+        Self {
+            folder: folder.into(),
+            usual: None,
+        }
+    }
+
+    /// The same, on a host whose own folder is `usual`: naming another folder frees nothing.
+    #[must_use]
+    pub fn besides(mut self, usual: impl Into<PathBuf>) -> Self {
+        self.usual = Some(usual.into()).filter(|usual| *usual != self.folder);
+        self
+    }
+
+    /// The host's own folder, where this is another one.
+    #[must_use]
+    pub fn usual(&self) -> Option<&Path> {
+        self.usual.as_deref()
     }
 
     /// Shows that a function could be quarantined: makes the folders and writes a file, which it removes.
@@ -55,15 +75,15 @@ impl State {
     }
 
     fn quarantine(&self) -> PathBuf {
-        self.0.join("quarantine")
+        self.folder.join("quarantine")
     }
 
     fn released(&self) -> PathBuf {
-        self.0.join("released")
+        self.folder.join("released")
     }
 
     fn in_use(&self) -> PathBuf {
-        self.0.join("in-use")
+        self.folder.join("in-use")
     }
 
     fn file_of(&self, bdf: Bdf) -> PathBuf {
@@ -73,7 +93,10 @@ impl State {
     fn unwritable(&self, path: &Path, error: &io::Error) -> Report {
         Report::new(
             ErrorId::StateUnwritable,
-            format!("the state folder {} cannot be written", self.0.display()),
+            format!(
+                "the state folder {} cannot be written",
+                self.folder.display()
+            ),
             format!("{}: {error}", path.display()),
             "make it writable, or name another with --state; without it a device that must not be used again could not \
              be kept from the next guest",

@@ -126,9 +126,17 @@ impl State {
     /// Why a guest may not have `bdf`; `None` where it is not in quarantine.
     #[must_use]
     pub fn refusal(&self, bdf: Bdf) -> Option<Report> {
-        match self.entry(bdf)? {
-            Entry::Record(record) => Some(record.refusal()),
-            Entry::Damaged { report, .. } => Some(report),
+        match self.entry(bdf) {
+            Some(Entry::Record(record)) => Some(record.refusal()),
+            Some(Entry::Damaged { report, .. }) => Some(report),
+            None => {
+                let usual = Self::new(self.usual.clone()?);
+                let refusal = usual.refusal(bdf)?;
+                Some(refusal.and(format!(
+                    "that is known in {}, the host's own state folder",
+                    usual.folder.display()
+                )))
+            }
         }
     }
 

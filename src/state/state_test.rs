@@ -199,6 +199,18 @@ fn the_second_run_of_a_function_is_told_who_has_it() {
     assert_eq!(id(&second), ErrorId::DeviceInUse.name());
     let who = format!("guest web-1, process {}", std::process::id());
     assert!(second.why[0].contains(&who), "{second}");
+    // Others could lock what they can open.
+    let mode = |name| {
+        fs::metadata(folder.path(name))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
+    assert_eq!(
+        (mode("in-use"), mode("in-use/0000:01:10.0")),
+        (0o700, 0o600)
+    );
     let other = InUse::take(&state, "0000:01:10.1".parse().unwrap(), "web-2").unwrap();
     drop((first, other));
     let third = InUse::take(&state, vf(), "web-2").unwrap();

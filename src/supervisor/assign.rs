@@ -67,6 +67,12 @@ impl<'a> Assigned<'a> {
         if self.plan.functions.is_empty() {
             return Ok(());
         }
+        if let Some(usual) = state.usual() {
+            log.warn(&format!(
+                "warning: the state is not kept in {}: runs that keep it there do not know of this one",
+                usual.display()
+            ));
+        }
         state.check_writable()?;
         for function in &self.plan.functions {
             let taken = InUse::take(state, function.bdf, &self.plan.name)?;

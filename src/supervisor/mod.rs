@@ -110,6 +110,7 @@ fn guest(
     let mut stats = Stats::new(plan);
     let signals = Signals::take().map_err(Fault::io("blocking signals"))?;
     raise_descriptor_limit().map_err(Fault::io("raising the limit of descriptors"))?;
+    forbid_core_dumps().map_err(Fault::io("forbidding core dumps"))?;
     let programs = Programs::find()?;
     check_kvm()?;
     let files = Files::open(plan)?;
@@ -275,6 +276,23 @@ impl Brake {
         let [newest, .., oldest] = &mut self.recent;
         *newest = Some(Instant::now());
         oldest.is_some_and(|oldest| oldest.elapsed() < Self::WINDOW)
+    }
+}
+
+/// A core of V would hold guest RAM. V and D inherit both: the limit keeps files away, the filter leaves nothing for a
+/// program in `core_pattern`, which the limit does not bind.
+///
+/// *Source:* core(5).
+fn forbid_core_dumps() -> io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none)?;
+    match std::fs::write("/proc/self/coredump_filter", "0") {
+        // A kernel that writes no cores.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        written => written,
     }
 }
 

@@ -20,6 +20,33 @@ const IOMMUFD: &str = "interface = \"iommufd\"";
 /// The transfer in each direction.
 const TRANSFER_BYTES: usize = 4 << 20;
 
+/// Its RAM is the guest's own business: neither a file nor a program in `core_pattern` gets any of it.
+#[test]
+#[ignore = "needs a lab host"]
+fn no_process_of_a_guest_leaves_a_core() {
+    let mut guest = GuestFile::small("no-core", "sleep:60").start();
+    guest.wait_for("GUEST init=yes");
+    let read = |pid: u32, name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
+    for pid in [
+        guest.pid(),
+        guest.child_pid("narrows-vcpu"),
+        guest.child_pid("narrows-device"),
+    ] {
+        let limits = read(pid, "limits");
+        let core = limits.lines().find(|line| line.starts_with("Max core"));
+        let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "{limits}");
+        // The lab kernel writes no cores at all, and then there is no such file.
+        if fs::exists("/proc/self/coredump_filter").unwrap() {
+            let filter = read(pid, "coredump_filter");
+            assert!(filter.trim().chars().all(|c| c == '0'), "{filter}");
+        }
+    }
+    guest.signal("TERM");
+    let (status, transcript) = guest.end();
+    assert_eq!(status.code(), Some(25), "{}", transcript.text());
+}
+
 #[test]
 #[ignore = "needs a lab host"]
 fn nic_vf_carries_traffic_both_ways_by_type1() {

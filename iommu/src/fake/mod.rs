@@ -184,6 +184,7 @@ impl FakeHost {
         });
         self.ids(0x1234, 0x11e8, 0x00_ff00)
             .express(0)
+            .bar(0, 0, 0)
             .attribute("numa_node", "-1")
             .attribute("driver_override", "(null)")
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Check, CheckId, Verdict,
-    row::{Case, Find, Found, Row, attribute},
+    row::{Case, Find, Found, NOT_READ, Row, attribute},
 };
 use crate::{
     bdf::Bdf,
@@ -90,7 +90,20 @@ const PAGE_BYTES: u64 = 4096;
 const MSIX_ENTRY_BYTES: u64 = 16;
 const MSIX_PENDING_BYTES: u64 = 8;
 
+/// What is said of a function whose BARs nobody knows.
+fn unread(function: &Function) -> Option<Found> {
+    function.is_resource_unread.then(|| {
+        Found::refuse(NOT_READ, "mount /sys; it must show where the BARs are").saw(
+            attribute(function.bdf, "resource"),
+            "does not exist, or is empty",
+        )
+    })
+}
+
 fn io_bar(case: &Case<'_>) -> Found {
+    if let Some(unread) = unread(case.function) {
+        return unread;
+    }
     let file = attribute(case.function.bdf, "resource");
     match bars(case.function).find(|(_, bar)| !bar.is_memory) {
         None => Found::pass("none").saw(file, "no BAR in I/O space"),
@@ -109,6 +122,9 @@ fn io_bar(case: &Case<'_>) -> Found {
 }
 
 fn bar_below_page(case: &Case<'_>) -> Found {
+    if let Some(unread) = unread(case.function) {
+        return unread;
+    }
     let bdf = case.function.bdf;
     let file = attribute(bdf, "resource");
     let is_whole = |bar: &HostBar| {
@@ -148,6 +164,11 @@ fn bar_shared(case: &Case<'_>) -> Found {
             .find(|window| window.pages.0 < pages.1 && pages.0 < window.pages.1)
             .map(|window| (index, window))
     });
+    // Of which page a neighbour's BARs are is not known either, where its file is missing.
+    let mut functions = std::iter::once(function).chain(case.topology.functions.values());
+    if let (None, Some(unread)) = (&shared, functions.find_map(unread)) {
+        return unread;
+    }
     match shared {
         None => Found::pass("no").saw(file, "no other BAR or ROM in its pages"),
         Some((index, other)) => Found::refuse(
@@ -252,6 +273,10 @@ fn msix_outside_bar(case: &Case<'_>) -> Found {
 fn rom_present(case: &Case<'_>) -> Found {
     let bdf = case.function.bdf;
     match case.function.rom {
+        None if case.function.is_resource_unread => Found::fixable(NOT_READ).saw(
+            attribute(bdf, "resource"),
+            "does not exist, or is empty; no guest is shown a ROM",
+        ),
         None => Found::pass("none").saw(attribute(bdf, "resource"), "no ROM"),
         Some(rom) => Found::fixable("hidden").saw(
             attribute(bdf, "resource"),

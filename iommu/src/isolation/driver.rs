@@ -187,7 +187,7 @@ fn pf_driver_known_bad(case: &Case<'_>) -> Found {
 }
 
 /// The numbers at the front of a release: `6.12.95+deb13-amd64` is 6.12.95, `6.17-rc1` is 6.17.0.
-fn version(release: &str) -> Option<Version> {
+pub(super) fn version(release: &str) -> Option<Version> {
     let numbers = release
         .split(|c: char| !c.is_ascii_digit() && c != '.')
         .next()?;

@@ -132,18 +132,33 @@ fn not_read(evidence: Vec<Evidence>) -> Found {
     .saw_all(evidence)
 }
 
+/// Judges the function and its PF: what a VF shows of the bit need not be what the card does.
 fn phantom_functions(case: &Case<'_>) -> Found {
-    let file = attribute(case.function.bdf, "config");
-    match (case.function.config.express, unread(case.function)) {
-        (Some(express), _) if express.has_phantom_functions_on => Found::refuse(
-            "on",
-            "reset the device, and see what in firmware or driver turned it on",
-        )
-        .saw(file, "Device Control has bit 9 (Phantom Functions) set"),
-        (Some(_), _) => {
-            Found::pass("off").saw(file, "Device Control has bit 9 (Phantom Functions) clear")
+    let functions = [Some(case.function), case.pf()];
+    let mut on = Vec::new();
+    let mut missing = Vec::new();
+    let mut off = Vec::new();
+    for function in functions.into_iter().flatten() {
+        let file = attribute(function.bdf, "config");
+        match (function.config.express, unread(function)) {
+            (Some(express), _) if express.has_phantom_functions_on => on.push(evidence(
+                file,
+                "Device Control has bit 9 (Phantom Functions) set",
+            )),
+            (Some(_), _) => off.push(evidence(
+                file,
+                "Device Control has bit 9 (Phantom Functions) clear",
+            )),
+            (None, None) => off.push(evidence(file, "no PCI Express capability, so none of this")),
+            (None, Some(reason)) => missing.push(evidence(file, reason)),
         }
-        (None, None) => Found::pass("off").saw(file, "no PCI Express capability, so none of this"),
-        (None, Some(reason)) => not_read(vec![evidence(file, reason)]),
     }
+    if !on.is_empty() {
+        let fix = "reset the device, and see what in firmware or driver turned it on";
+        return Found::refuse("on", fix).saw_all(on);
+    }
+    if !missing.is_empty() {
+        return not_read(missing);
+    }
+    Found::pass("off").saw_all(off)
 }

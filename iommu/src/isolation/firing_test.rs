@@ -103,10 +103,13 @@ pub(super) fn fires(id: CheckId) -> (FakeHost, Verdict, &'static str, &'static s
             on_host(|host| {
                 host.setting("proc/sys/kernel/kptr_restrict", "0")
                     .setting("proc/sys/vm/unprivileged_userfaultfd", "1")
+                    .setting("proc/sys/kernel/randomize_va_space", "1")
+                    .setting("proc/sys/fs/suid_dumpable", "1")
             }),
             Warn,
-            "2 of 8",
-            "/proc/sys/kernel/kptr_restrict: 0, not 1 or more: ",
+            "4 of 10",
+            "/proc/sys/kernel/randomize_va_space: 1, not 2: a process's addresses can be guessed\n\
+             /proc/sys/fs/suid_dumpable: 1, not 0 or 2: ",
         ),
         Id::KernelTainted => (
             on_host(|host| host.setting("proc/sys/kernel/tainted", "524352")),
@@ -274,7 +277,7 @@ pub(super) fn fires(id: CheckId) -> (FakeHost, Verdict, &'static str, &'static s
         Id::FirmwareShared => (
             on_vf(|vf| vf.vf("0000:01:10.2", PF, 14).vfio("vfio0")),
             Warn,
-            "1 others",
+            "1 other",
             "/sys/bus/pci/devices/0000:01:10.2/driver: vfio-pci",
         ),
         Id::AcsMissing => (

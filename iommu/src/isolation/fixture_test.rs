@@ -39,10 +39,22 @@ pub(super) fn bdf(text: &str) -> Bdf {
 }
 
 pub(super) fn judge(host: &FakeHost) -> Vec<Finding> {
-    let topology = read(host);
-    let mut findings = judge_host(&topology);
-    findings.extend(judge_function(&topology, bdf(VF), &[bdf(VF)]));
+    judged(&read(host))
+}
+
+fn judged(topology: &Topology) -> Vec<Finding> {
+    let mut findings = judge_host(topology);
+    findings.extend(judge_function(topology, bdf(VF), &[bdf(VF)]));
     findings
+}
+
+/// What a check finds on a healthy host once a file is gone.
+pub(super) fn without(path: &str, id: CheckId) -> Finding {
+    let folder = tempfile::tempdir().unwrap();
+    let root = host(same, same, same).at(folder.path()).write().unwrap();
+    std::fs::remove_file(root.path(path)).unwrap();
+    let mut findings = judged(&Topology::read(&root).unwrap()).into_iter();
+    findings.find(|finding| finding.check == id).unwrap()
 }
 
 pub(super) fn of(host: &FakeHost, id: CheckId) -> Finding {

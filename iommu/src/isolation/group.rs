@@ -241,6 +241,14 @@ fn reserved(case: &Case<'_>, kind: &str) -> Found {
         );
     };
     let file = group_file(id, "reserved_regions");
+    let fix = "turn off the firmware feature that uses the device (RMRR, IVMD), or choose another";
+    if group.is_reserved_unread {
+        return Found::refuse(
+            NOT_READ,
+            "mount /sys; it must show what firmware has reserved",
+        )
+        .saw(file, "does not exist");
+    }
     let regions: Vec<String> = group
         .reserved
         .iter()
@@ -250,11 +258,8 @@ fn reserved(case: &Case<'_>, kind: &str) -> Found {
     if regions.is_empty() {
         return Found::pass("none").saw(file, format!("no {kind} region"));
     }
-    Found::refuse(
-        format!("{} regions", regions.len()),
-        "turn off the firmware feature that uses the device (RMRR, IVMD), or choose another",
-    )
-    .saw(file, format!("{kind} {}", regions.join(", ")))
+    Found::refuse(format!("{} regions", regions.len()), fix)
+        .saw(file, format!("{kind} {}", regions.join(", ")))
 }
 
 fn firmware_shared(case: &Case<'_>) -> Found {

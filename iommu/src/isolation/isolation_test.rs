@@ -2,7 +2,7 @@
 
 use super::{
     firing_test::fires,
-    fixture_test::{Change, PF, PORT, VF, bdf, evidence, host, judge, of, read, same},
+    fixture_test::{Change, PF, PORT, VF, bdf, evidence, host, judge, of, read, same, without},
     *,
 };
 use crate::fake::FakeHost;
@@ -93,7 +93,7 @@ fn a_function_that_is_not_there_has_no_finding() {
 /// What could not be read is never taken for good where it decides.
 #[test]
 fn what_was_not_read_does_not_pass() {
-    let unread: [(CheckId, FakeHost); 9] = [
+    let unread: [(CheckId, FakeHost); 12] = [
         (
             CheckId::PfIdentity,
             host(same, same, |vf| vf.group_type(12, "unknown")),
@@ -127,13 +127,44 @@ fn what_was_not_read_does_not_pass() {
             CheckId::PfDriverKnownBad,
             host(same, same, |vf| vf.kernel("custom")),
         ),
+        (
+            CheckId::PhantomFunctions,
+            host(same, |pf| pf.config(&[0; 16]), same),
+        ),
+        (
+            CheckId::IoBar,
+            host(same, same, |vf| vf.attribute("resource", "")),
+        ),
+        (
+            CheckId::BarShared,
+            host(|port| port.attribute("resource", ""), same, same),
+        ),
     ];
     for (id, host) in unread {
         let found = of(&host, id);
         assert_eq!(found.verdict, Verdict::Refuse, "{found:#?}");
         assert_eq!(found.value, NOT_READ, "{found:#?}");
     }
+    let regions = "sys/kernel/iommu_groups/13/reserved_regions";
+    let resource = "sys/bus/pci/devices/0000:01:10.0/resource";
+    let of_a_neighbour = "sys/bus/pci/devices/0000:00:02.0/resource";
+    for (id, file) in [
+        (CheckId::ReservedDirect, regions),
+        (CheckId::ReservedDirectRelaxable, regions),
+        (CheckId::IoBar, resource),
+        (CheckId::BarBelowPage, resource),
+        (CheckId::BarShared, resource),
+        (CheckId::BarShared, of_a_neighbour),
+    ] {
+        let found = without(file, id);
+        assert_eq!(found.verdict, Verdict::Refuse, "{found:#?}");
+        assert_eq!(found.value, NOT_READ, "{found:#?}");
+        assert!(evidence(&found).contains(file), "{found:#?}");
+    }
     let warned = [
+        CheckId::MemlockLimit,
+        CheckId::KsmRunning,
+        CheckId::SwapOn,
         CheckId::KernelTainted,
         CheckId::KernelLockdown,
         CheckId::CoreDumps,
@@ -275,6 +306,97 @@ fn a_reset_that_the_device_denies_is_a_warning() {
         vf.no_flr_bit().reset_methods("device_specific")
     });
     assert_eq!(of(&other, CheckId::DeviceNoReset).verdict, Verdict::Pass);
+}
+
+/// A kernel before 5.15 shows no `reset_method`; later ones show none where they cannot reset.
+#[test]
+fn a_kernel_that_tells_of_no_reset_is_not_one_that_cannot() {
+    let file = "sys/bus/pci/devices/0000:01:10.0/reset_method";
+    let found = without(file, CheckId::DeviceNoReset);
+    assert_eq!(
+        (found.verdict, found.value.as_str()),
+        (Verdict::Refuse, "none")
+    );
+    assert!(evidence(&found).contains("reset_method: does not exist, the kernel cannot"));
+    let folder = tempfile::tempdir().unwrap();
+    let old = host(same, same, |vf| vf.kernel("5.10.0-28-amd64"));
+    let root = old.at(folder.path()).write().unwrap();
+    std::fs::remove_file(root.path(file)).unwrap();
+    let topology = Topology::read(&root).unwrap();
+    let findings = judge_function(&topology, bdf(VF), &[]);
+    let found = findings
+        .iter()
+        .find(|finding| finding.check == CheckId::DeviceNoReset);
+    let found = found.unwrap();
+    assert_eq!(
+        (found.verdict, found.value.as_str()),
+        (Verdict::Refuse, NOT_READ)
+    );
+    assert!(found.fix.as_deref().unwrap().contains("5.15"), "{found:#?}");
+    let empty = host(same, same, |vf| vf.reset_methods(""));
+    assert!(evidence(&of(&empty, CheckId::DeviceNoReset)).contains("reset_method: empty"));
+}
+
+#[test]
+fn phantom_functions_of_the_pf_refuse_its_vf() {
+    let host = host(same, FakeHost::phantom_functions_on, same);
+    let found = of(&host, CheckId::PhantomFunctions);
+    assert_eq!(
+        (found.verdict, found.value.as_str()),
+        (Verdict::Refuse, "on")
+    );
+    assert!(evidence(&found).contains("0000:01:00.0/config: Device Control has bit 9"));
+}
+
+/// Swap and KSM are files of a kernel that has them.
+#[test]
+fn what_is_not_built_passes_and_what_may_not_be_read_warns() {
+    for (id, file) in [
+        (CheckId::SwapOn, "proc/swaps"),
+        (CheckId::KsmRunning, "sys/kernel/mm/ksm/run"),
+    ] {
+        let found = without(file, id);
+        assert_eq!(
+            (found.verdict, found.value.as_str()),
+            (Verdict::Pass, "not built")
+        );
+        let mut topology = read(&host(same, same, same));
+        topology.host.settings.remove(file).unwrap();
+        topology.host.unread.insert(file);
+        let findings = judge_host(&topology);
+        let found = findings.iter().find(|finding| finding.check == id).unwrap();
+        assert_eq!(
+            (found.verdict, found.value.as_str()),
+            (Verdict::Warn, NOT_READ)
+        );
+    }
+    let found = without("proc/self/limits", CheckId::MemlockLimit);
+    assert_eq!(
+        (found.verdict, found.value.as_str()),
+        (Verdict::Warn, NOT_READ)
+    );
+}
+
+#[test]
+fn a_leak_of_which_the_kernel_knows_nothing_is_no_closed_one() {
+    let of = |text: &'static str| {
+        let host = host(same, same, same).cpu_vulnerability("mmio_stale_data", text);
+        let found = of(&host, CheckId::CpuVulnerable);
+        (found.verdict, found.value)
+    };
+    for text in [
+        "Unknown: No mitigations",
+        "Unknown: Dependent on hypervisor status",
+        "Unknown (XEN PV detected, hypervisor mitigation required)",
+        "",
+    ] {
+        assert_eq!(of(text), (Verdict::Warn, NOT_READ.to_owned()), "{text}");
+    }
+    assert_eq!(
+        of("Vulnerable, BHI: Unknown"),
+        (Verdict::Warn, "1 of 4".to_owned())
+    );
+    assert_eq!(of("Mitigation: Clear CPU buffers").0, Verdict::Pass);
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(super) const ROWS: &[Row] = &[
             sources: &[
                 "Documentation/admin-guide/sysctl/kernel.rst (Linux 6.12)",
                 "Documentation/admin-guide/sysctl/vm.rst (Linux 6.12)",
+                "Documentation/admin-guide/sysctl/fs.rst (Linux 6.12)",
                 "Documentation/admin-guide/LSM/Yama.rst (Linux 6.12)",
             ],
             accepted: None,
@@ -87,7 +88,7 @@ pub(super) const ROWS: &[Row] = &[
     },
 ];
 
-/// A sysctl, the least value that is wanted of it, and what a lower one gives away.
+/// A sysctl, what is wanted of it, and what another value gives away.
 struct Sysctl {
     path: &'static str,
     wanted: Wanted,
@@ -98,7 +99,7 @@ struct Sysctl {
 
 enum Wanted {
     AtLeast(i64),
-    Zero,
+    OneOf(&'static [i64]),
 }
 
 const SYSCTLS: &[Sysctl] = &[
@@ -146,9 +147,21 @@ const SYSCTLS: &[Sysctl] = &[
     },
     Sysctl {
         path: "proc/sys/vm/unprivileged_userfaultfd",
-        wanted: Wanted::Zero,
+        wanted: Wanted::OneOf(&[0]),
         may_be_absent: true,
         reason: "everybody may stop the kernel at a page fault of theirs",
+    },
+    Sysctl {
+        path: "proc/sys/kernel/randomize_va_space",
+        wanted: Wanted::OneOf(&[2]),
+        may_be_absent: false,
+        reason: "a process's addresses can be guessed",
+    },
+    Sysctl {
+        path: "proc/sys/fs/suid_dumpable",
+        wanted: Wanted::OneOf(&[0, 2]),
+        may_be_absent: false,
+        reason: "a program that changed its user leaves dumps that the user may read",
     },
 ];
 
@@ -174,6 +187,7 @@ fn kernel_sysctls(topology: &Topology) -> Found {
         .filter_map(|sysctl| {
             let setting = topology.host.settings.get(sysctl.path);
             let said = match setting.map(|setting| setting.text.as_str()) {
+                None if topology.host.unread.contains(sysctl.path) => "cannot be read",
                 None if sysctl.may_be_absent => return None,
                 None => "does not exist",
                 Some(text) if sysctl.wanted.holds(text) => return None,
@@ -200,14 +214,17 @@ impl Wanted {
     fn holds(&self, text: &str) -> bool {
         text.parse::<i64>().is_ok_and(|value| match self {
             Self::AtLeast(least) => value >= *least,
-            Self::Zero => value == 0,
+            Self::OneOf(values) => values.contains(&value),
         })
     }
 
     fn word(&self) -> String {
         match self {
             Self::AtLeast(least) => format!("{least} or more"),
-            Self::Zero => "0".to_owned(),
+            Self::OneOf(values) => {
+                let values: Vec<String> = values.iter().map(i64::to_string).collect();
+                values.join(" or ")
+            }
         }
     }
 }
@@ -274,16 +291,32 @@ fn cpu_vulnerable(topology: &Topology) -> Found {
         .iter()
         .filter(|(_, text)| says_vulnerable(text))
         .collect();
-    match open.len() {
-        0 => Found::pass("none").saw(
-            FOLDER,
-            format!("all {} are mitigated or do not apply", files.len()),
-        ),
-        count => Found::warn(format!("{count} of {}", files.len()), fix).saw_all(
-            open.iter()
-                .map(|(name, text)| evidence(format!("{FOLDER}/{name}"), text.as_str())),
-        ),
-    }
+    let unknown: Vec<_> = files.iter().filter(|(_, text)| is_unknown(text)).collect();
+    let found = match (open.len(), unknown.len()) {
+        (0, 0) => {
+            return Found::pass("none").saw(
+                FOLDER,
+                format!("all {} are mitigated or do not apply", files.len()),
+            );
+        }
+        (0, _) => Found::warn(NOT_READ, fix),
+        (count, _) => Found::warn(format!("{count} of {}", files.len()), fix),
+    };
+    found.saw_all(open.into_iter().chain(unknown).map(|(name, text)| {
+        let said = match text.is_empty() {
+            true => "cannot be read",
+            false => text,
+        };
+        evidence(format!("{FOLDER}/{name}"), said)
+    }))
+}
+
+/// Whether the kernel does not know either, as below a hypervisor that does not tell.
+fn is_unknown(text: &str) -> bool {
+    let says_so = text
+        .split([';', ',', ':', '('])
+        .any(|part| part.trim().to_ascii_lowercase().starts_with("unknown"));
+    (text.is_empty() || says_so) && !says_vulnerable(text)
 }
 
 /// Whether one of the statements of a file says so. `SMT vulnerable` has a check of its own.

@@ -63,13 +63,13 @@ pub(super) const ROWS: &[Row] = &[
 
 fn memlock_limit(topology: &Topology) -> Found {
     const FILE: &str = "/proc/self/limits";
+    let fix = "run as root, or raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity in a unit)";
     match topology.host.locked_memory_limit {
-        None => Found::pass("none").saw(FILE, "Max locked memory: unlimited, or not told"),
-        Some(limit) => Found::warn(
-            ByteLen::new(limit).to_string(),
-            "run as root, or raise RLIMIT_MEMLOCK (LimitMEMLOCK=infinity in a unit)",
-        )
-        .saw(
+        None if !topology.host.is_locked_memory_known => {
+            Found::warn(NOT_READ, fix).saw(FILE, "cannot be read, or has no Max locked memory")
+        }
+        None => Found::pass("none").saw(FILE, "Max locked memory: unlimited, or CAP_IPC_LOCK"),
+        Some(limit) => Found::warn(ByteLen::new(limit).to_string(), fix).saw(
             FILE,
             format!("Max locked memory: {limit} bytes, unless the process has CAP_IPC_LOCK"),
         ),
@@ -79,16 +79,21 @@ fn memlock_limit(topology: &Topology) -> Found {
 fn ksm_running(topology: &Topology) -> Found {
     const FILE: &str = "sys/kernel/mm/ksm/run";
     let file = format!("/{FILE}");
+    let fix = "echo 2 > /sys/kernel/mm/ksm/run";
     match topology
         .host
         .settings
         .get(FILE)
         .map(|setting| setting.text.as_str())
     {
+        None if topology.host.unread.contains(FILE) => {
+            Found::warn(NOT_READ, fix).saw(file, "cannot be read")
+        }
+        // CONFIG_KSM makes the file.
         None => Found::pass("not built").saw(file, "does not exist"),
         // 0 keeps what is merged already, 2 undoes it.
         Some(text @ ("0" | "2")) => Found::pass("off").saw(file, text),
-        Some(text) => Found::warn("on", "echo 2 > /sys/kernel/mm/ksm/run").saw(file, text),
+        Some(text) => Found::warn("on", fix).saw(file, text),
     }
 }
 
@@ -96,7 +101,11 @@ fn swap_on(topology: &Topology) -> Found {
     const FILE: &str = "proc/swaps";
     let file = format!("/{FILE}");
     let Some(setting) = topology.host.settings.get(FILE) else {
-        return Found::pass("not built").saw(file, "does not exist");
+        // CONFIG_SWAP makes the file.
+        return match topology.host.unread.contains(FILE) {
+            true => Found::warn(NOT_READ, "mount /proc").saw(file, "cannot be read"),
+            false => Found::pass("not built").saw(file, "does not exist"),
+        };
     };
     // The first line names the columns.
     let areas: Vec<&str> = setting

@@ -4,6 +4,9 @@
 //! kernel takes a bit that the capability lacks for wired on, knows ports by their ids that isolate without a
 //! capability (many of Intel's and AMD's root ports and chipsets), and does not look at direct translated peer-to-peer.
 //! Here each port shows the bits in its own registers, or an operator accepts it by name.
+//!
+//! A multi-function endpoint's own ACS is left to the kernel: functions of one card that it does not keep apart are in
+//! one group, which `group-shared` refuses.
 
 use super::{
     Check, CheckId, Evidence, Verdict,

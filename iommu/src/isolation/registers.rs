@@ -1,8 +1,10 @@
 //! Checks of the function's own registers: reset, configuration space, bus master, errors.
 
 use super::{
-    Check, CheckId, Verdict, express,
-    row::{Case, Find, Found, NOT_READ, Row, attribute},
+    Check, CheckId, Evidence, Verdict,
+    driver::version,
+    express,
+    row::{Case, Find, Found, NOT_READ, Row, attribute, evidence},
 };
 use crate::{error::Blame, topology::Interrupts};
 
@@ -86,7 +88,10 @@ fn device_no_reset(case: &Case<'_>) -> Found {
     let level = |method: &&String| FUNCTION_LEVEL.contains(&method.as_str());
     let Some(method) = function.reset_methods.iter().find(level) else {
         return match methods.is_empty() {
-            true => Found::refuse("none", fix).saw(file, "empty, the kernel cannot reset it"),
+            true if function.has_reset_method => {
+                Found::refuse("none", fix).saw(file, "empty, the kernel cannot reset it")
+            }
+            true => no_reset_method(case, fix).saw_all(release(case)),
             false => Found::refuse(methods.clone(), fix).saw(
                 file,
                 format!("{methods}, and none of {}", FUNCTION_LEVEL.join(", ")),
@@ -107,6 +112,26 @@ fn device_no_reset(case: &Case<'_>) -> Found {
         );
     }
     Found::pass(method.as_str()).saw(file, methods)
+}
+
+/// The kernel shows the file where it can reset the function, since 5.15; an earlier one does not tell.
+///
+/// *Source:* drivers/pci/pci.c, `pci_dev_reset_method_attr_is_visible` (v6.12).
+fn no_reset_method(case: &Case<'_>, fix: &str) -> Found {
+    let file = attribute(case.function.bdf, "reset_method");
+    let kernel = case.topology.host.kernel.as_deref().and_then(version);
+    match kernel.is_some_and(|kernel| (kernel.0, kernel.1) >= (5, 15)) {
+        true => Found::refuse("none", fix).saw(file, "does not exist, the kernel cannot reset it"),
+        false => Found::refuse(NOT_READ, "use Linux 5.15 or later").saw(
+            file,
+            "does not exist: this kernel does not tell how it resets",
+        ),
+    }
+}
+
+fn release(case: &Case<'_>) -> Option<Evidence> {
+    let release = case.topology.host.kernel.clone()?;
+    Some(evidence("/proc/sys/kernel/osrelease", release))
 }
 
 fn config_unreadable(case: &Case<'_>) -> Found {

@@ -41,6 +41,7 @@ fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
     let driver = root.read_link_name(folder.join("driver"))?;
     let resources = resource::read(root, bdf)?;
     let (interrupts, config) = read_config(root, bdf);
+    let reset_method = root.read_text_if_any(folder.join("reset_method"))?;
     Ok(Function {
         bdf,
         path: root.path(&folder),
@@ -53,8 +54,9 @@ fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
         group: read_group(root, bdf)?,
         numa_node: read_numa_node(root, bdf)?,
         bars: resources.bars,
-        reset_methods: root
-            .read_text_if_any(folder.join("reset_method"))?
+        is_resource_unread: resources.is_unread,
+        has_reset_method: reset_method.is_some(),
+        reset_methods: reset_method
             .unwrap_or_default()
             .split_whitespace()
             .map(str::to_owned)

@@ -35,13 +35,15 @@ fn read(root: &SysRoot, id: GroupId) -> Result<Group> {
             Err(_) => other_members.push(name),
         }
     }
+    let reserved = read_reserved(root, id)?;
     Ok(Group {
         members,
         other_members,
         domain_type: root
             .read_text_if_any(folder.join("type"))?
             .unwrap_or_else(|| "unknown".to_owned()),
-        reserved: read_reserved(root, id)?,
+        is_reserved_unread: reserved.is_none(),
+        reserved: reserved.unwrap_or_default(),
     })
 }
 
@@ -55,10 +57,12 @@ pub(super) fn read_members(root: &SysRoot, id: GroupId) -> Result<Vec<Member>> {
     Ok(members)
 }
 
-/// Reads `reserved_regions`: lines `first last kind`, both addresses inclusive.
-fn read_reserved(root: &SysRoot, id: GroupId) -> Result<Vec<ReservedRegion>> {
+/// Reads `reserved_regions`: lines `first last kind`, both addresses inclusive; `None` where there is no such file.
+fn read_reserved(root: &SysRoot, id: GroupId) -> Result<Option<Vec<ReservedRegion>>> {
     let path = group_path(id).join("reserved_regions");
-    let text = root.read_text_if_any(&path)?.unwrap_or_default();
+    let Some(text) = root.read_text_if_any(&path)? else {
+        return Ok(None);
+    };
     text.lines()
         .map(|line| {
             parse_reserved(line).ok_or_else(|| IommuError::Malformed {
@@ -67,7 +71,8 @@ fn read_reserved(root: &SysRoot, id: GroupId) -> Result<Vec<ReservedRegion>> {
                 wanted: "a line `first last kind`",
             })
         })
-        .collect()
+        .collect::<Result<_>>()
+        .map(Some)
 }
 
 fn parse_reserved(line: &str) -> Option<ReservedRegion> {

@@ -1,6 +1,9 @@
 //! The host as a whole: IOMMUs, interrupt remapping, module parameters, and what the kernel is set to.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::Serialize;
 
@@ -27,7 +30,10 @@ pub struct HostState {
     pub unsafe_noiommu: Option<(PathBuf, bool)>,
     /// Small files with one setting each, by the name that [`crate::isolation`] knows them by.
     pub settings: BTreeMap<&'static str, Setting>,
-    /// `/sys/devices/system/cpu/vulnerabilities`: the kernel's word on each.
+    /// The files of [`SETTINGS`] that cannot be read, which is not to say that the kernel lacks them: this process may not
+    /// read them, or `/proc` or `/sys` is missing.
+    pub unread: BTreeSet<&'static str>,
+    /// `/sys/devices/system/cpu/vulnerabilities`: the kernel's word on each; empty where it cannot be read.
     pub vulnerabilities: BTreeMap<String, String>,
     /// Options of the kernel's configuration that bear on isolation, where it can be read; absent ones are `n`.
     pub kernel_config: Option<(PathBuf, BTreeMap<String, String>)>,
@@ -37,6 +43,8 @@ pub struct HostState {
     pub vfio_nodes: Vec<VfioNode>,
     /// `Max locked memory` of this process in bytes, soft limit; `None` for unlimited or unknown, and with `CAP_IPC_LOCK`.
     pub locked_memory_limit: Option<u64>,
+    /// Whether that is known.
+    pub is_locked_memory_known: bool,
 }
 
 /// Whether the IOMMU checks interrupts that devices send.
@@ -144,6 +152,8 @@ const VULNERABILITIES: &str = "sys/devices/system/cpu/vulnerabilities";
 
 pub(super) fn read(root: &SysRoot) -> Result<HostState> {
     let kernel = file::text(root, "proc/sys/kernel/osrelease")?;
+    let settings = read_settings(root)?;
+    let locked_memory = read_locked_memory(root)?;
     Ok(HostState {
         has_kvm: root.exists("dev/kvm"),
         cmdline: file::text(root, "proc/cmdline")?
@@ -154,12 +164,17 @@ pub(super) fn read(root: &SysRoot) -> Result<HostState> {
         remapping: remapping::read(root)?,
         unsafe_interrupts: read_unsafe_interrupts(root)?,
         unsafe_noiommu: read_flag(root, UNSAFE_NOIOMMU)?,
-        settings: read_settings(root)?,
+        unread: unread(root, &settings),
+        settings,
         vulnerabilities: read_vulnerabilities(root)?,
         kernel_config: kernel::read_config(root, kernel.as_deref())?,
         preboot_protection: firmware::read_preboot_protection(root)?,
         vfio_nodes: read_vfio_nodes(root)?,
-        locked_memory_limit: read_locked_memory_limit(root)?,
+        locked_memory_limit: match locked_memory {
+            Some(LockedMemory::Limit(limit)) => Some(limit),
+            Some(LockedMemory::Unlimited) | None => None,
+        },
+        is_locked_memory_known: locked_memory.is_some(),
         kernel,
     })
 }
@@ -216,12 +231,26 @@ fn read_settings(root: &SysRoot) -> Result<BTreeMap<&'static str, Setting>> {
     Ok(settings)
 }
 
+/// The settings that are missing although the kernel may well have them.
+fn unread(root: &SysRoot, settings: &BTreeMap<&'static str, Setting>) -> BTreeSet<&'static str> {
+    let is_mounted = |name: &str| {
+        root.exists(match name.starts_with("proc") {
+            true => "proc/sys/kernel",
+            false => "sys/kernel",
+        })
+    };
+    let missing = SETTINGS.iter().filter(|name| !settings.contains_key(*name));
+    missing
+        .filter(|name| root.exists(name) || !is_mounted(name))
+        .copied()
+        .collect()
+}
+
 fn read_vulnerabilities(root: &SysRoot) -> Result<BTreeMap<String, String>> {
     let mut vulnerabilities = BTreeMap::new();
     for name in file::list(root, VULNERABILITIES)? {
-        if let Some(text) = file::text(root, format!("{VULNERABILITIES}/{name}"))? {
-            vulnerabilities.insert(name, text);
-        }
+        let text = file::text(root, format!("{VULNERABILITIES}/{name}"))?;
+        vulnerabilities.insert(name, text.unwrap_or_default());
     }
     Ok(vulnerabilities)
 }
@@ -251,8 +280,17 @@ fn read_vfio_nodes(root: &SysRoot) -> Result<Vec<VfioNode>> {
     Ok(nodes)
 }
 
-/// Reads the soft limit of `Max locked memory`, in bytes; none binds who may lock as much as there is.
-fn read_locked_memory_limit(root: &SysRoot) -> Result<Option<u64>> {
+/// How much memory this process may lock.
+#[derive(Clone, Copy)]
+enum LockedMemory {
+    Unlimited,
+    /// Bytes.
+    Limit(u64),
+}
+
+/// Reads the soft limit of `Max locked memory`, in bytes; none binds who may lock as much as there is. `None` where the
+/// kernel does not tell.
+fn read_locked_memory(root: &SysRoot) -> Result<Option<LockedMemory>> {
     // Source: include/uapi/linux/capability.h, CAP_IPC_LOCK (v6.12).
     const MAY_LOCK: u64 = 1 << 14;
     let status = file::text(root, "proc/self/status")?.unwrap_or_default();
@@ -260,7 +298,7 @@ fn read_locked_memory_limit(root: &SysRoot) -> Result<Option<u64>> {
         .lines()
         .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
     if capabilities.is_some_and(|capabilities| capabilities & MAY_LOCK != 0) {
-        return Ok(None);
+        return Ok(Some(LockedMemory::Unlimited));
     }
     let path = "proc/self/limits";
     let text = file::text(root, path)?.unwrap_or_default();
@@ -271,10 +309,10 @@ fn read_locked_memory_limit(root: &SysRoot) -> Result<Option<u64>> {
         return Ok(None);
     };
     match line.split_whitespace().next() {
-        Some("unlimited") => Ok(None),
+        Some("unlimited") => Ok(Some(LockedMemory::Unlimited)),
         word => word
             .and_then(|word| word.parse().ok())
-            .map(Some)
+            .map(|limit| Some(LockedMemory::Limit(limit)))
             .ok_or_else(|| malformed(root, path, line, "a limit in bytes")),
     }
 }

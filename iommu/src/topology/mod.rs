@@ -150,6 +150,8 @@ pub struct Group {
     pub domain_type: String,
     /// The windows of addresses that must not be mapped.
     pub reserved: Vec<ReservedRegion>,
+    /// There is no `reserved_regions`, so that nobody knows the windows.
+    pub is_reserved_unread: bool,
 }
 
 /// One line of `reserved_regions`.
@@ -186,8 +188,12 @@ pub struct Function {
     pub numa_node: Option<u32>,
     /// BARs 0 to 5 as `resource` shows them.
     pub bars: [Option<HostBar>; 6],
-    /// The words of `reset_method`, in order; empty where the kernel cannot reset it.
+    /// There is no `resource`, or it is empty, so that nobody knows the BARs and the ROM.
+    pub is_resource_unread: bool,
+    /// The words of `reset_method`, in order; empty where the kernel cannot reset it, or does not tell.
     pub reset_methods: Vec<String>,
+    /// Whether there is a `reset_method`.
+    pub has_reset_method: bool,
     /// The name of its device node, e.g. `vfio3`, where the function is bound to a VFIO driver and
     /// `/dev/vfio/devices/vfio3` exists. (A kernel without device nodes shows the name under `vfio-dev` all the same.)
     pub vfio_cdev: Option<String>,

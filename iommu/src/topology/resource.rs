@@ -7,6 +7,8 @@ use crate::{addr::ByteLen, bdf::Bdf, error::Result, sysfs::SysRoot};
 pub(super) struct Resources {
     pub(super) bars: [Option<HostBar>; 6],
     pub(super) rom: Option<HostBar>,
+    /// There is no line at all: the kernel always prints those of the BARs and the ROM.
+    pub(super) is_unread: bool,
 }
 
 pub(super) fn read(root: &SysRoot, bdf: Bdf) -> Result<Resources> {
@@ -20,7 +22,11 @@ pub(super) fn read(root: &SysRoot, bdf: Bdf) -> Result<Resources> {
         *bar = line?;
     }
     let rom = lines.next().transpose()?.flatten();
-    Ok(Resources { bars, rom })
+    Ok(Resources {
+        bars,
+        rom,
+        is_unread: text.is_empty(),
+    })
 }
 
 /// The outer `None` is a malformed line, the inner one a BAR that does not exist.

@@ -252,3 +252,50 @@ fn colour_is_for_terminals_or_on_request() {
             .contains('\x1b')
     );
 }
+
+/// What every verb prints of text that would steer a terminal.
+fn assert_harmless(text: &str) {
+    let is_harmful = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!text.contains(is_harmful), "{text:?}");
+    assert!(text.contains("\\x1b[2J"), "{text:?}");
+}
+
+#[test]
+fn a_hosts_words_cannot_steer_the_terminal() {
+    let scene = Scene::new("x").host(|host| {
+        host.interface("eth\x1b[2J\u{9b}\u{202e}")
+            .driver("igb\x1b[2J")
+            .other_member(13, "INT\x1b[2J")
+            .kernel("6.12\x1b[2J")
+            .cmdline("intel_iommu=off iommu=\x1b[2J,pt")
+    });
+    for verb in [
+        &["inventory"] as &[&str],
+        &["doctor"],
+        &["doctor", "--all"],
+        &["inventory", "--svg"],
+    ] {
+        let ran = scene.run(&[&["--root", "root"], verb].concat());
+        assert_harmless(&ran.stdout);
+    }
+    // Of the colours, only our own are left.
+    let ran = scene.run(&["--root", "root", "--color", "always", "doctor"]);
+    assert!(!ran.stdout.contains("\x1b[2J") && ran.stdout.contains("\x1b[0m"));
+    let ran = scene.run(&["--root", "root", "--color", "always", "inventory"]);
+    assert!(!ran.stdout.contains("\x1b[2J") && ran.stdout.contains("\x1b[0m"));
+}
+
+#[test]
+fn a_guest_file_cannot_steer_the_terminal() {
+    let scene = Scene::new("name = \"web\x1b[2J\u{202e}\"\nvcpu = 2\n");
+    assert_harmless(&scene.run(&["check", "guest.toml"]).stderr);
+    // TOML has escapes of its own.
+    let guest = guest("").replace("vmlinuz", "vm\\u001b[2J\\u202elinux");
+    let scene = Scene::new(&guest).host(|host| host);
+    assert_harmless(&scene.run(&["check", "guest.toml"]).stderr);
+    let kernel = scene.0.join("vm\x1b[2J\u{202e}linux");
+    fs::rename(scene.0.join("vmlinuz"), kernel).unwrap();
+    let ran = scene.run(&["--root", "root", "plan", "guest.toml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_harmless(&ran.stdout);
+}

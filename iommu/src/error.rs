@@ -138,6 +138,14 @@ pub enum IommuError {
         /// EROFS.
         errno: Errno,
     },
+    /// More was read of a captured machine than any host holds: many links lead to the same.
+    #[error("{}: more than {limit} bytes were read of this captured machine: many links lead to the same files", place.display())]
+    LargeMachine {
+        /// The machine.
+        place: PathBuf,
+        /// What may be read of it, in bytes.
+        limit: usize,
+    },
     /// A file of sysfs does not say what it should.
     #[error("{}: {text:?} is not {wanted}", path.display())]
     Malformed {
@@ -360,6 +368,7 @@ impl IommuError {
         match self {
             Self::Sysfs { .. } => "sysfs-io",
             Self::ReadOnlyMachine { .. } => "machine-read-only",
+            Self::LargeMachine { .. } => "machine-malformed",
             Self::Malformed { .. } => "sysfs-malformed",
             Self::NoFunction { .. } => "no-such-function",
             Self::NoGroup { .. } => "no-iommu-group",
@@ -393,6 +402,7 @@ impl IommuError {
     pub const fn fix(&self) -> Option<&'static str> {
         Some(match self {
             Self::ReadOnlyMachine { .. } => "use a real host: leave --root out",
+            Self::LargeMachine { .. } => "capture the machine anew",
             Self::NoFunction { .. } => {
                 "choose one of the functions that lspci -D shows, and make the VFs first"
             }
@@ -450,6 +460,7 @@ impl IommuError {
     pub const fn blame(&self) -> Blame {
         match self {
             Self::ReadOnlyMachine { .. }
+            | Self::LargeMachine { .. }
             | Self::NoFunction { .. }
             | Self::NoGroup { .. }
             | Self::HostDriver { .. }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Done, Outcome};
 use crate::{
-    error::{ErrorId, Exit, Report},
+    error::{ErrorId, Exit, Report, printable},
     state::{Entry, Record, State},
 };
 
@@ -159,11 +159,16 @@ fn text(records: &[Record]) -> String {
             ..
         } = record;
         text += &format!(
-            "{bdf}  {}:{} class {}\n  since  {since}, after a run of guest {guest}\n  why    {reason}\n",
-            device.vendor, device.device, device.class
+            "{bdf}  {}:{} class {}\n  since  {}, after a run of guest {}\n  why    {}\n",
+            printable(&device.vendor),
+            printable(&device.device),
+            printable(&device.class),
+            printable(since),
+            printable(guest),
+            printable(reason),
         );
         for line in &record.evidence {
-            text += &format!("         {line}\n");
+            text += &format!("         {}\n", printable(line));
         }
     }
     text

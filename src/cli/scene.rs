@@ -4,7 +4,7 @@ use iommu::{error::Result, sysfs::SysRoot, topology::Topology};
 
 use crate::{
     error::{ErrorId, Report},
-    host::{PciNames, Platform},
+    host::{PciNames, Platform, unread},
     view::Scene,
 };
 
@@ -21,7 +21,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// `host-unreadable`.
+    /// `host-unreadable`, `machine-malformed`.
     pub(super) fn read(root: &SysRoot) -> std::result::Result<Self, Vec<Report>> {
         // Without this, a wrong --root would look like a host that has nothing.
         if !root.exists("sys/bus") {
@@ -30,7 +30,7 @@ impl Host {
                 root.path("sys/bus").display()
             ))]);
         }
-        Self::read_all(root).map_err(|error| vec![unreadable(error.to_string())])
+        Self::read_all(root).map_err(|error| vec![unread(&error)])
     }
 
     fn read_all(root: &SysRoot) -> Result<Self> {

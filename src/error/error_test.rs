@@ -106,6 +106,32 @@ fn the_caret_stands_below_what_is_meant() {
 }
 
 #[test]
+fn foreign_text_cannot_steer_the_terminal() {
+    let location = Location {
+        file: "g\x1b.toml".into(),
+        line: 1,
+        column: 3,
+        width: 2,
+        text: "\x1b[\x07x".to_owned(),
+    };
+    let mut report = report(ErrorId::BadBdf).at(Some(location));
+    report.what = "a\x1b[2Jb".to_owned();
+    report.why = vec!["c\u{9b}d\nerror: forged".to_owned()];
+    report.fix = "e\u{202e}f\u{2069}\x7f".to_owned();
+    assert_eq!(
+        report.to_string(),
+        "error[bad-bdf]: a\\x1b[2Jb\n  \
+           --> g\\x1b.toml:1:3\n    \
+             |\n  \
+           1 | \\x1b[\\x07x\n    \
+             |      ^^^^^\n  \
+           why: c\\x9bd\\nerror: forged\n  \
+           fix: e\\u{202e}f\\u{2069}\\x7f\n  \
+           more: narrows explain bad-bdf"
+    );
+}
+
+#[test]
 fn colour_only_marks_the_label() {
     let text = render::text(&report(CheckId::NoIommu), "error", Color::Always);
     assert!(text.starts_with("\x1b[1;31merror[no-iommu]\x1b[0m: cannot"));

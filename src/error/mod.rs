@@ -13,7 +13,7 @@ use serde::Serialize;
 pub use self::{
     id::Id,
     ids::{Blame, ErrorId, Exit},
-    render::{Color, Renderer},
+    render::{Color, Renderer, printable},
 };
 
 /// A place in a file that the operator wrote.

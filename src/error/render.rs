@@ -94,6 +94,26 @@ impl Renderer {
     }
 }
 
+/// The text with everything that would steer a terminal written out: `\x1b` for an escape, `\u{202e}` for an override.
+///
+/// For text that comes from elsewhere: names in sysfs, the kernel's command line, lines of a guest file.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => shown.push_str("\\n"),
+            '\t' => shown.push_str("\\t"),
+            '\r' => shown.push_str("\\r"),
+            c if c.is_control() => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            // They change the order in which the rest of the line is shown.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// The report as an operator reads it, without a line break at the end.
 pub(super) fn text(report: &Report, label: &str, color: Color) -> String {
     let (strong, plain) = match color {
@@ -101,14 +121,18 @@ pub(super) fn text(report: &Report, label: &str, color: Color) -> String {
         Color::Always => ("\x1b[1;31m", "\x1b[0m"),
         Color::Never => ("", ""),
     };
-    let mut text = format!("{strong}{label}[{}]{plain}: {}", report.id, report.what);
+    let mut text = format!(
+        "{strong}{label}[{}]{plain}: {}",
+        report.id,
+        printable(&report.what)
+    );
     if let Some(location) = &report.location {
         text.push_str(&pointer(location));
     }
     for why in &report.why {
-        text.push_str(&format!("\n  why: {why}"));
+        text.push_str(&format!("\n  why: {}", printable(why)));
     }
-    text.push_str(&format!("\n  fix: {}", report.fix));
+    text.push_str(&format!("\n  fix: {}", printable(&report.fix)));
     text.push_str(&format!("\n  more: narrows explain {}", report.id));
     text
 }
@@ -117,19 +141,36 @@ pub(super) fn text(report: &Report, label: &str, color: Color) -> String {
 fn pointer(location: &Location) -> String {
     let number = location.line.to_string();
     let margin = " ".repeat(number.len());
-    // Tabs stay tabs below, so that the caret stands where the reader's terminal puts the text.
-    let indent: String = location
+    // Each character of the line as it is shown, which may take several columns.
+    let shown: Vec<String> = location
         .text
         .chars()
-        .take(location.column.saturating_sub(1))
+        .map(|c| match c {
+            '\t' => "\t".to_owned(),
+            c => printable(c.encode_utf8(&mut [0; 4])),
+        })
+        .collect();
+    let before = location.column.saturating_sub(1);
+    // Tabs stay tabs below, so that the caret stands where the reader's terminal puts the text.
+    let indent: String = shown
+        .iter()
+        .take(before)
+        .flat_map(|part| part.chars())
         .map(|c| if c == '\t' { '\t' } else { ' ' })
         .collect();
+    let width = location.width.max(1);
+    let wider: usize = shown
+        .iter()
+        .skip(before)
+        .take(width)
+        .map(|part| part.chars().count().saturating_sub(1))
+        .sum();
     format!(
         "\n  --> {}:{}:{}\n  {margin} |\n  {number} | {}\n  {margin} | {indent}{}",
-        location.file.display(),
+        printable(&location.file.display().to_string()),
         location.line,
         location.column,
-        location.text,
-        "^".repeat(location.width.max(1)),
+        shown.concat(),
+        "^".repeat(width.saturating_add(wider)),
     )
 }

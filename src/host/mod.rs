@@ -16,6 +16,7 @@ use serde::Serialize;
 pub use self::{
     names::PciNames,
     platform::{BootLoader, CpuMaker, Platform},
+    read::unread,
 };
 use crate::spec::HugepageSize;
 

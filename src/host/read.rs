@@ -1,8 +1,8 @@
 //! Reads an [`Inventory`].
 
-use iommu::{addr::ByteLen, sysfs::SysRoot, topology::Topology};
+use iommu::{addr::ByteLen, error::IommuError, sysfs::SysRoot, topology::Topology};
 
-use super::{HugepagePool, Inventory, Node};
+use super::{HugepagePool, Inventory, Node, machine::malformed};
 use crate::{
     error::{ErrorId, Report},
     spec::HugepageSize,
@@ -23,7 +23,7 @@ impl Inventory {
     pub fn read(root: &SysRoot) -> Result<Self, Report> {
         let nodes = read_nodes(root)?;
         Ok(Self {
-            topology: Topology::read(root).map_err(|error| unreadable(&error.to_string()))?,
+            topology: Topology::read(root).map_err(|error| unread(&error))?,
             cpus: read_list(root, CPUS)?.len().try_into().unwrap_or(u32::MAX),
             phys_bits: read_phys_bits(root)?,
             memory_available: read_kib(root, MEMINFO, "MemAvailable:")?,
@@ -31,6 +31,16 @@ impl Inventory {
             nodes,
         })
     }
+}
+
+/// Why a host could not be read: `machine-malformed` where a machine file holds more than any host, else
+/// `host-unreadable`.
+#[must_use]
+pub fn unread(error: &IommuError) -> Report {
+    if let IommuError::LargeMachine { place, .. } = error {
+        return malformed(place, &error.to_string());
+    }
+    unreadable(&error.to_string())
 }
 
 pub(super) fn unreadable(why: &str) -> Report {
@@ -43,8 +53,7 @@ pub(super) fn unreadable(why: &str) -> Report {
 }
 
 fn read(root: &SysRoot, path: &str) -> Result<String, Report> {
-    root.read_text(path)
-        .map_err(|error| unreadable(&error.to_string()))
+    root.read_text(path).map_err(|error| unread(&error))
 }
 
 /// A list of numbers such as `0-3,8`, in order.

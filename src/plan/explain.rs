@@ -1,12 +1,18 @@
 //! The plan as text and as JSON, for the operator.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    path::Path,
+};
 
 use iommu::isolation::{CheckId, Verdict};
 use serde::Serialize;
 
 use super::types::{Binding, Function, Interrupts, Plan};
-use crate::spec::{ConsoleSpec, OnDmaFault, RootMode};
+use crate::{
+    error::printable,
+    spec::{ConsoleSpec, OnDmaFault, RootMode},
+};
 
 impl Plan {
     /// The plan as a JSON document; new fields may be added, none changes its meaning.
@@ -38,15 +44,15 @@ impl fmt::Display for Plan {
             "guest {}: {} vCPU, {}",
             self.name, self.vcpus, self.memory.size
         )?;
-        writeln!(f, "  kernel     {}", self.kernel.display())?;
+        writeln!(f, "  kernel     {}", shown(&self.kernel))?;
         if let Some(initramfs) = &self.initramfs {
-            writeln!(f, "  initramfs  {}", initramfs.display())?;
+            writeln!(f, "  initramfs  {}", shown(initramfs))?;
         }
-        writeln!(f, "  cmdline    {}", self.cmdline)?;
+        writeln!(f, "  cmdline    {}", printable(&self.cmdline))?;
         match &self.console {
             ConsoleSpec::Off => writeln!(f, "  console    off")?,
             ConsoleSpec::Stdio => writeln!(f, "  console    stdio")?,
-            ConsoleSpec::File(path) => writeln!(f, "  console    {}", path.display())?,
+            ConsoleSpec::File(path) => writeln!(f, "  console    {}", shown(path))?,
         }
         match self.on_dma_fault {
             OnDmaFault::Stop => {}
@@ -82,13 +88,17 @@ impl fmt::Display for Plan {
                 RootMode::ReadOnly => "read-only",
                 RootMode::Copy => "private copy",
             };
-            writeln!(f, "  {}  image {}, {mode}", image.at, image.path.display())?;
+            writeln!(f, "  {}  image {}, {mode}", image.at, shown(&image.path))?;
         }
         for function in &self.functions {
             write_function(f, function)?;
         }
         Ok(())
     }
+}
+
+fn shown(path: &Path) -> String {
+    printable(&path.display().to_string())
 }
 
 fn write_function(f: &mut fmt::Formatter<'_>, function: &Function) -> fmt::Result {

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::error::printable;
+
 /// The log of one run.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -38,11 +40,10 @@ impl Log {
 
     fn write(&self, line: &str) {
         let seconds = self.start.elapsed().as_secs_f64();
-        // A terminal may be raw (the guest's console): carriage return as well.
         drop(write!(
             std::io::stderr().lock(),
-            "narrows[{}] {seconds:7.3}s {line}\r\n",
-            self.guest
+            "{}",
+            text(&self.guest, seconds, line)
         ));
     }
 
@@ -50,5 +51,24 @@ impl Log {
     #[must_use]
     pub(super) fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+}
+
+/// One line as it is written. Parts of it are the kernel's and the device's words.
+fn text(guest: &str, seconds: f64, line: &str) -> String {
+    // A terminal may be raw (the guest's console): carriage return as well.
+    format!("narrows[{guest}] {seconds:7.3}s {}\r\n", printable(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_cannot_steer_the_terminal() {
+        assert_eq!(
+            text("web", 1.5, "DMA fault (\x1b[2J\nnarrows[web] all is well)"),
+            "narrows[web]   1.500s DMA fault (\\x1b[2J\\nnarrows[web] all is well)\r\n"
+        );
     }
 }

@@ -46,6 +46,10 @@ pub(super) fn failed(bdf: Bdf, error: &Error) -> Fault {
             ErrorId::MachineReadOnly.into(),
             "leave --root out, to use this host",
         ),
+        Error::LargeMachine { .. } => (
+            ErrorId::MachineMalformed.into(),
+            "make the machine file anew with narrows capture",
+        ),
         Error::Malformed { .. }
         | Error::NoFunction { .. }
         | Error::NoGroup { .. }

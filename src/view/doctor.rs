@@ -9,7 +9,7 @@ use super::{
     paint::{self, Ink, paint, wrapped},
     tree, words,
 };
-use crate::error::{Color, Report};
+use crate::error::{Color, Report, printable};
 
 /// The examination for a person to read.
 ///
@@ -162,7 +162,8 @@ impl Page<'_> {
     fn finding(&mut self, finding: &Finding) {
         let check = finding.check.check();
         let label = paint::verdict(self.color, finding.verdict);
-        self.line(&format!("  {label}  {}: {}", finding.check, finding.value));
+        let value = printable(&finding.value);
+        self.line(&format!("  {label}  {}: {value}", finding.check));
         let shown = if self.is_verbose {
             usize::MAX
         } else {

@@ -2,7 +2,7 @@
 
 use iommu::isolation::Verdict;
 
-use crate::error::Color;
+use crate::error::{Color, printable};
 
 /// How a piece of text is to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +40,10 @@ pub(super) fn verdict(color: Color, verdict: Verdict) -> String {
 
 /// The words on lines of a page's width, each but the first behind `indent`.
 ///
-/// `column` is where the first line goes on. A word that is too long for a line has one to itself.
+/// They are made [`printable`]. `column` is where the first line goes on. A word that is too long for a line has one to itself.
 pub(super) fn wrapped(words: &str, indent: &str, column: usize) -> String {
     const WIDTH: usize = 110;
+    let words = printable(words);
     let mut text = String::new();
     let (start, mut column, mut is_first) = (indent.chars().count(), column, true);
     for word in words.split(' ') {

@@ -8,7 +8,7 @@ use super::{
     paint::{Ink, paint},
     words::{self, AcsState, Fence, Kind},
 };
-use crate::error::Color;
+use crate::error::{Color, printable};
 
 /// The tree of a host, for a person to read.
 #[must_use]
@@ -116,9 +116,13 @@ impl Page<'_> {
         let mut facts = Vec::new();
         facts.extend(match (kind, branch.others.is_empty()) {
             // The kernel's own driver of ports says nothing.
-            (Kind::Bridge(_), _) => function.driver.clone().filter(|name| name != "pcieport"),
+            (Kind::Bridge(_), _) => function
+                .driver
+                .as_deref()
+                .filter(|name| *name != "pcieport")
+                .map(printable),
             (_, true) => Some(words::driver(function)),
-            (_, false) => Some(function.driver.clone().unwrap_or("no driver".to_owned())),
+            (_, false) => Some(printable(function.driver.as_deref().unwrap_or("no driver"))),
         });
         facts.extend(carried(branch));
         facts.push(self.group(branch));
@@ -148,7 +152,7 @@ impl Page<'_> {
             facts.push(format!("VFs {}/{}", sriov.enabled, sriov.total));
         }
         if let Some(driver) = &function.driver_override {
-            facts.push(format!("kept for {driver}"));
+            facts.push(format!("kept for {}", printable(driver)));
         }
         facts
     }
@@ -223,7 +227,7 @@ pub(super) fn members(topology: &Topology, id: GroupId) -> Vec<String> {
         format!("{bdf} ({})", driver.as_deref().unwrap_or("not read"))
     });
     functions
-        .chain(group.other_members.iter().cloned())
+        .chain(group.other_members.iter().map(|name| printable(name)))
         .collect()
 }
 

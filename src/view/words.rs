@@ -1,4 +1,4 @@
-//! Facts of a function in words, the same in text and pictures.
+//! Facts of a function in words, the same in text and pictures. What the host calls things is made [`printable`].
 
 use iommu::topology::{Acs, Extended, Function, GroupId, Interrupts, PortType, Topology};
 
@@ -6,6 +6,7 @@ use super::{
     Scene,
     forest::{self, Branch},
 };
+use crate::error::printable;
 
 /// What an operator calls a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,20 +163,20 @@ pub(super) fn name(scene: &Scene<'_>, function: &Function) -> String {
     let Function { vendor, device, .. } = *function;
     let ids = format!("[{vendor:04x}:{device:04x}]");
     let maker = scene.names.vendor(vendor);
-    match (maker, scene.names.device(vendor, device)) {
+    printable(&match (maker, scene.names.device(vendor, device)) {
         (Some(maker), Some(device)) => format!("{} {device} {ids}", short(maker)),
         (Some(maker), None) => format!("{} {ids}", short(maker)),
         (None, _) => ids,
-    }
+    })
 }
 
 /// What a port is: its kind, maker and ids. Their names say no more, at length.
 pub(super) fn port(scene: &Scene<'_>, function: &Function, kind: &str) -> String {
     let Function { vendor, device, .. } = *function;
-    match scene.names.vendor(vendor) {
+    printable(&match scene.names.vendor(vendor) {
         Some(maker) => format!("{kind}, {} [{vendor:04x}:{device:04x}]", short(maker)),
         None => format!("{kind}, [{vendor:04x}:{device:04x}]"),
-    }
+    })
 }
 
 /// A maker's name without the words that every company has.
@@ -233,8 +234,8 @@ pub(super) fn class(function: &Function) -> String {
 /// The driver and what it makes of the device.
 pub(super) fn driver(function: &Function) -> String {
     match (&function.driver, &function.vfio_cdev) {
-        (Some(driver), Some(node)) => format!("{driver} ({node})"),
-        (Some(driver), None) => driver.clone(),
+        (Some(driver), Some(node)) => printable(&format!("{driver} ({node})")),
+        (Some(driver), None) => printable(driver),
         (None, _) => "no driver".to_owned(),
     }
 }
@@ -251,14 +252,14 @@ pub(super) fn interrupts(interrupts: &Interrupts) -> String {
 pub(super) fn resets(function: &Function) -> String {
     match function.reset_methods.as_slice() {
         [] => "no reset".to_owned(),
-        methods => format!("reset {}", methods.join(" ")),
+        methods => printable(&format!("reset {}", methods.join(" "))),
     }
 }
 
 /// Interfaces and controllers of the host that the function carries.
-pub(super) fn carries(function: &Function) -> Vec<&str> {
+pub(super) fn carries(function: &Function) -> Vec<String> {
     let names = function.interfaces.iter().chain(&function.controllers);
-    names.map(String::as_str).collect()
+    names.map(|name| printable(name)).collect()
 }
 
 /// The link: `8.0 GT/s x8`.
@@ -269,7 +270,8 @@ pub(super) fn link(function: &Function) -> Option<String> {
     if speed.starts_with("Unknown") || link.width.trim_start_matches('x') == "0" {
         return None;
     }
-    Some(format!("{speed} x{}", link.width.trim_start_matches('x')))
+    let width = link.width.trim_start_matches('x');
+    Some(printable(&format!("{speed} x{width}")))
 }
 
 /// Whether VFIO holds it.
@@ -294,14 +296,20 @@ pub(super) fn iommus(topology: &Topology) -> String {
         .iter()
         .map(|unit| unit.name.as_str())
         .collect();
-    format!("{kind} ({})", names.join(", "))
+    printable(&format!("{kind} ({})", names.join(", ")))
 }
 
 /// The host in one line: kernel, IOMMUs, what they do, interfaces.
 pub(super) fn host(topology: &Topology) -> String {
     use iommu::topology::Remapping;
     let mut words = Vec::new();
-    words.extend(topology.host.kernel.as_ref().map(|k| format!("Linux {k}")));
+    words.extend(
+        topology
+            .host
+            .kernel
+            .as_ref()
+            .map(|k| printable(&format!("Linux {k}"))),
+    );
     words.push(iommus(topology));
     if !topology.iommus.is_empty() {
         words.push(

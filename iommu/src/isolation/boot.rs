@@ -136,6 +136,17 @@ impl Word {
     }
 }
 
+/// A word for each hazard of the table, in the spellings that its check accepts.
+pub(super) fn hazardous_words() -> impl Iterator<Item = String> {
+    HAZARDS
+        .iter()
+        .flat_map(|Hazard { key, value, .. }| match value {
+            Word::Is(value) => vec![format!("{key}={value}")],
+            Word::On => vec![(*key).to_owned(), format!("{key}=1")],
+            Word::Off => vec![format!("{key}=0"), format!("{key}=off")],
+        })
+}
+
 fn cmdline_hazard(topology: &Topology) -> Found {
     const FILE: &str = "/proc/cmdline";
     let words = &topology.host.cmdline;
@@ -272,5 +283,20 @@ fn kernel_config(topology: &Topology) -> Found {
             "boot a kernel that is built otherwise",
         )
         .saw_all(deviating),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_hazardous_word_is_found_in_both_spellings() {
+        for word in hazardous_words() {
+            let (key, value) = word.split_once('=').unwrap_or((&word, ""));
+            let other = format!("{}={value}", key.replace('_', "-"));
+            assert_eq!(hazards_of(&word).count(), 1, "{word}");
+            assert_eq!(hazards_of(&other).count(), 1, "{other}");
+        }
     }
 }

@@ -140,6 +140,13 @@ pub fn judge_function(topology: &Topology, bdf: Bdf, together: &[Bdf]) -> Vec<Fi
     })
 }
 
+/// Words of the kernel's command line, one at least for each that a check looks for: whoever shortens a command line
+/// keeps them.
+#[must_use]
+pub fn hazardous_words() -> Vec<String> {
+    boot::hazardous_words().chain(path::acs_words()).collect()
+}
+
 /// The worst verdict; nothing found is no pass, but [`Verdict::Refuse`].
 #[must_use]
 pub fn worst(findings: &[Finding]) -> Verdict {

@@ -223,23 +223,36 @@ fn acs_override(case: &Case<'_>) -> Found {
     }
 }
 
+/// No part of Linux, but of patches to it.
+const ACS_OVERRIDE: &str = "pcie_acs_override";
+/// Options of `pci=` that change ACS, and what they do.
+const ACS_OPTIONS: &[(&str, &str)] = &[
+    ("disable_acs_redir", "ports pass requests between devices"),
+    ("config_acs", "ACS is set by hand"),
+];
+
+/// A word for each way to weaken ACS.
+pub(super) fn acs_words() -> impl Iterator<Item = String> {
+    let options = ACS_OPTIONS.iter();
+    let options = options.map(|(name, _)| format!("pci=noaer,{name}=0000:00:1c.0"));
+    options.chain([format!("{ACS_OVERRIDE}=downstream")])
+}
+
 /// What a word of the command line does to ACS.
 fn weakens_acs(word: &str) -> Option<&'static str> {
     let (key, values) = word.split_once('=')?;
-    if key.replace('-', "_") == "pcie_acs_override" {
+    if key.replace('-', "_") == ACS_OVERRIDE {
         return Some("a patched kernel takes devices for isolated that are not");
     }
     if key != "pci" {
         return None;
     }
     // Options are separated by commas, the devices of one option by semicolons.
-    values
-        .split([',', ';'])
-        .find_map(|option| match option.split_once('=')?.0 {
-            "disable_acs_redir" => Some("ports pass requests between devices"),
-            "config_acs" => Some("ACS is set by hand"),
-            _ => None,
-        })
+    values.split([',', ';']).find_map(|option| {
+        let name = option.split_once('=')?.0;
+        let mut rows = ACS_OPTIONS.iter();
+        rows.find_map(|(known, does)| (*known == name).then_some(*does))
+    })
 }
 
 #[cfg(test)]
@@ -257,6 +270,9 @@ mod tests {
             "pci=realloc,config_acs=x@pci:0:0",
         ] {
             assert!(weakens_acs(word).is_some(), "{word}");
+        }
+        for word in acs_words() {
+            assert!(weakens_acs(&word).is_some(), "{word}");
         }
         for word in [
             "quiet",

@@ -12,7 +12,10 @@ use std::{
     fs, io,
     io::{Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use self::record::Recorder;
@@ -30,9 +33,22 @@ pub struct SysRoot {
 #[derive(Clone, Debug)]
 enum Source {
     Folder,
-    Tree(Arc<Tree>),
+    Tree(Arc<Captured>),
     Recorder(Recorder),
 }
+
+/// A tree, and how much may still be read of it. Links make a short text hold much: a thousand functions may be one
+/// folder.
+#[derive(Debug)]
+struct Captured {
+    tree: Tree,
+    left_bytes: AtomicUsize,
+}
+
+/// What may be read of a captured machine, in bytes: a host with a thousand functions needs a tenth of it.
+const CAPTURED_LIMIT: usize = 128 << 20;
+/// What a name costs besides its characters.
+const NAME_BYTES: usize = 64;
 
 /// Who may open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +84,10 @@ impl SysRoot {
     pub fn captured(place: impl Into<PathBuf>, tree: Tree) -> Self {
         Self {
             place: place.into(),
-            source: Source::Tree(Arc::new(tree)),
+            source: Source::Tree(Arc::new(Captured {
+                tree,
+                left_bytes: AtomicUsize::new(CAPTURED_LIMIT),
+            })),
         }
     }
 
@@ -115,7 +134,7 @@ impl SysRoot {
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         match &self.source {
             Source::Folder => self.path(path).exists(),
-            Source::Tree(tree) => tree.at(path.as_ref()).is_ok(),
+            Source::Tree(captured) => captured.tree.at(path.as_ref()).is_ok(),
             Source::Recorder(recorder) => recorder.exists(path.as_ref()),
         }
     }
@@ -140,7 +159,7 @@ impl SysRoot {
     /// Reads at most `limit` bytes.
     ///
     /// # Errors
-    /// `sysfs-io`.
+    /// `sysfs-io`; `machine-malformed` for a captured machine of which too much was read.
     pub fn read_bytes(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
         let path = path.as_ref();
         let read = match &self.source {
@@ -151,7 +170,12 @@ impl SysRoot {
                     .map_err(|error| Errno::of(&error))
                     .map(|_| bytes)
             }
-            Source::Tree(tree) => tree.read(path, usize::try_from(limit).unwrap_or(usize::MAX)),
+            Source::Tree(captured) => {
+                let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+                let read = captured.tree.read(path, limit);
+                self.spend(captured, read.as_ref().map_or(0, Vec::len))?;
+                read
+            }
             Source::Recorder(recorder) => recorder.read(path, limit),
         };
         read.map_err(|errno| self.failed("read", path, errno))
@@ -165,7 +189,7 @@ impl SysRoot {
         let path = path.as_ref();
         let read = match &self.source {
             Source::Folder => fs::read_link(self.path(path)).map_err(|error| Errno::of(&error)),
-            Source::Tree(tree) => tree.read_link(path),
+            Source::Tree(captured) => captured.tree.read_link(path),
             Source::Recorder(recorder) => recorder.read_link(path),
         };
         if_any(read.map_err(|errno| self.failed("readlink", path, errno)))
@@ -181,7 +205,7 @@ impl SysRoot {
             Source::Folder => fs::metadata(self.path(path))
                 .map(|found| Owner::of(&found))
                 .map_err(|error| Errno::of(&error)),
-            Source::Tree(tree) => tree.owner(path),
+            Source::Tree(captured) => captured.tree.owner(path),
             Source::Recorder(recorder) => recorder.owner(path),
         };
         if_any(found.map_err(|errno| self.failed("stat", path, errno)))
@@ -202,7 +226,7 @@ impl SysRoot {
     /// The names in a folder, sorted; none where there is no such folder.
     ///
     /// # Errors
-    /// `sysfs-io`.
+    /// `sysfs-io`; `machine-malformed` for a captured machine of which too much was read.
     pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<String>> {
         let path = path.as_ref();
         let names = match &self.source {
@@ -213,7 +237,13 @@ impl SysRoot {
                         .collect::<io::Result<Vec<_>>>()
                 })
                 .map_err(|error| Errno::of(&error)),
-            Source::Tree(tree) => tree.list(path),
+            Source::Tree(captured) => {
+                let names = captured.tree.list(path);
+                let len =
+                    |names: &Vec<String>| names.iter().map(|name| name.len() + NAME_BYTES).sum();
+                self.spend(captured, names.as_ref().map_or(0, len))?;
+                names
+            }
             Source::Recorder(recorder) => recorder.list(path),
         };
         let names = if_any(names.map_err(|errno| self.failed("list", path, errno)))?;
@@ -265,6 +295,21 @@ impl SysRoot {
             .open(self.path(path))
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|error| self.failed("write", path, Errno::of(&error)))
+    }
+
+    /// Takes `bytes` off what may be read of a captured machine; once that is used up, nothing more can be read.
+    fn spend(&self, captured: &Captured, bytes: usize) -> Result<()> {
+        let take = |left: usize| Some(left.saturating_sub(bytes));
+        let left = captured
+            .left_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        match left {
+            Ok(left) if left > bytes => Ok(()),
+            Ok(_) | Err(_) => Err(IommuError::LargeMachine {
+                place: self.place.clone(),
+                limit: CAPTURED_LIMIT,
+            }),
+        }
     }
 
     fn failed(&self, call: &'static str, path: &Path, errno: Errno) -> IommuError {

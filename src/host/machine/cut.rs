@@ -125,6 +125,7 @@ const WORDS: &[&str] = &[
     "module.",
     "no_timer_check",
     "nohz",
+    "nointremap",
     "nopti",
     "nosmt",
     "nox2apic",
@@ -144,6 +145,11 @@ const WORDS: &[&str] = &[
 
 fn cmdline(text: &str) -> String {
     let is_kept = |word: &str| {
+        // The kernel reads `-` in the name of a parameter as `_`.
+        let word = match word.split_once('=') {
+            Some((key, value)) => format!("{}={value}", key.replace('-', "_")),
+            None => word.replace('-', "_"),
+        };
         WORDS.iter().any(|row| match *row {
             // Too short to begin anything by chance.
             "ro" | "rw" | "debug" | "quiet" => word == *row,

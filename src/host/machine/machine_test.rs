@@ -282,6 +282,35 @@ fn a_hostile_file_is_refused_before_it_fills_memory() {
     assert!(report.why[0].contains("longer than 8388608"), "{report}");
 }
 
+/// A thousand functions that are one folder with thirty thousand names, in half a megabyte of text.
+#[test]
+fn many_links_to_one_long_folder_are_refused_before_they_fill_memory() {
+    let links: String = (0..1024)
+        .map(|n| {
+            format!(
+                "link.\"0000:{:02x}:{:02x}.{}\" = \"../../../devices/pci0000:00/0000:00:01.0\"\n",
+                n >> 8,
+                n >> 3 & 31,
+                n & 7
+            )
+        })
+        .collect();
+    let names: String = (0..30_000).map(|n| format!("text.a{n} = \"\"\n")).collect();
+    let device = "sys/devices/pci0000:00/0000:00:01.0";
+    let text = with(&format!(
+        "[folder.\"sys/bus/pci/devices\"]\n{links}[folder.\"{device}\"]\n\
+         text.vendor = \"0x8086\"\ntext.device = \"0x1\"\ntext.class = \"0x020000\"\n\
+         text.resource = \"0x0 0x0 0x0\"\n[folder.\"{device}/net\"]\n{names}"
+    ));
+    assert!(text.len() < 1 << 20);
+    let machine = Machine::parse(Path::new("m.toml"), &text).unwrap();
+    let root = SysRoot::captured("m.toml", machine.tree);
+    let error = iommu::topology::Topology::read(&root).unwrap_err();
+    let report = unread(&error);
+    assert_eq!(report.id, ErrorId::MachineMalformed, "{report}");
+    assert!(report.why[0].contains("many links"), "{report}");
+}
+
 #[test]
 fn a_machine_file_is_not_captured_again() {
     let root = SysRoot::captured("m.toml", Tree::default());

@@ -24,7 +24,7 @@ use std::{
 use iommu::sysfs::{Kind, SysRoot, Tree};
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, PciNames, Platform, read::unreadable};
+use super::{Inventory, PciNames, Platform, read::unread};
 use crate::error::{ErrorId, Report};
 
 pub use self::scrub::scrub;
@@ -121,7 +121,7 @@ pub fn capture(root: &SysRoot, mut head: Head) -> Result<Machine, Report> {
     let host = Inventory::read(&recording)?;
     let names = PciNames::read(&recording, &host.topology)
         .and_then(|names| Platform::read(&recording).map(|_| names))
-        .map_err(|error| unreadable(&error.to_string()))?;
+        .map_err(|error| unread(&error))?;
     let mut recorded = recording.recorded().unwrap_or_default();
     // A line or two of a file of 1.4 MB.
     for (_, bytes) in recorded
@@ -223,7 +223,7 @@ impl Machine {
 /// Configuration space of a conventional device; without root, sysfs shows 64 bytes.
 const CONFIG_LEN: usize = 256;
 
-fn malformed(place: &Path, why: &str) -> Report {
+pub(super) fn malformed(place: &Path, why: &str) -> Report {
     Report::new(
         ErrorId::MachineMalformed,
         format!("{} is no machine file that can be used", place.display()),

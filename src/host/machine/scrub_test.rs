@@ -227,3 +227,18 @@ proptest! {
         prop_assert!(is_stand_in || !root.read_text("sys/x").unwrap().contains(&word));
     }
 }
+
+#[test]
+fn every_word_that_a_check_looks_for_is_kept_in_both_spellings() {
+    let words = iommu::isolation::hazardous_words();
+    assert!(words.iter().any(|word| word == "nointremap"));
+    for word in words {
+        let (key, value) = word.split_at(word.find('=').unwrap_or(word.len()));
+        let other = format!("{}{value}", key.replace('_', "-"));
+        for word in [word.as_str(), &other] {
+            let (root, _) = scrubbed(&[("proc/cmdline", format!("{word} x=y\n").as_bytes())]);
+            let text = root.read_text("proc/cmdline").unwrap();
+            assert_eq!(text, format!("{word} scrubbed"));
+        }
+    }
+}

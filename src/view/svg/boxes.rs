@@ -174,7 +174,7 @@ fn lines(scene: &Scene<'_>, branch: &Branch<'_>) -> Vec<String> {
     match Kind::of(function) {
         Kind::Bridge(words) => vec![words::port(scene, function, words)],
         Kind::Vf => {
-            facts.extend(words::carries(function).first().map(|s| (*s).to_owned()));
+            facts.extend(words::carries(function).into_iter().next());
             facts.push(words::interrupts(&function.interrupts));
             facts.push(words::resets(function));
             match branch.count() {
@@ -183,7 +183,7 @@ fn lines(scene: &Scene<'_>, branch: &Branch<'_>) -> Vec<String> {
             }
         }
         kind @ (Kind::Pf | Kind::Device) => {
-            facts.extend(words::carries(function).iter().map(|s| (*s).to_owned()));
+            facts.extend(words::carries(function));
             facts.extend(
                 function
                     .sriov

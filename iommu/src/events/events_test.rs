@@ -51,6 +51,13 @@ const LINES: &[(&str, &str, Access, u64, &str)] = &[
         "reason 0x02",
     ),
     (
+        "DMAR: [DMA Write NO_PASID] Request device [0001:04:00.0] fault addr 0x50000000 [fault reason 0x05] PTE Write access is not set",
+        "0001:04:00.0",
+        Access::Write,
+        0x5000_0000,
+        "reason 0x05, PTE Write access is not set",
+    ),
+    (
         "DMAR: [INTR-REMAP] Request device [04:00.0] fault index 0x10 [fault reason 0x22] Present field in the IRTE entry is clear",
         "0000:04:00.0",
         Access::Interrupt,
@@ -100,12 +107,25 @@ fn the_lines_of_both_drivers_are_read() {
 #[test]
 fn a_fault_is_put_down_to_its_function_and_to_no_other() {
     let intel = DmaFault::parse(LINES[0].0).unwrap().requester;
-    let amd = DmaFault::parse(LINES[6].0).unwrap().requester;
+    let requester_of = |text: &str| {
+        let (line, ..) = LINES.iter().find(|(line, ..)| line.contains(text)).unwrap();
+        DmaFault::parse(line).unwrap().requester
+    };
+    let amd = requester_of("vfio-pci 0000:04:10.0: AMD-Vi");
+    let newer_intel = requester_of("[0001:04:00.0]");
     for other in ["0000:04:00.1", "0000:05:00.0", "0000:04:01.0"] {
         assert!(!intel.is(bdf(other)) && !amd.is(bdf(other)), "{other}");
     }
     assert!(!amd.is(bdf("0001:04:10.0")), "AMD-Vi tells the domain");
-    assert!(intel.is(bdf("0001:04:00.0")), "VT-d does not");
+    assert!(newer_intel.is(bdf("0001:04:00.0")));
+    assert!(
+        !newer_intel.is(bdf("0000:04:00.0")),
+        "a domain that VT-d's driver tells counts"
+    );
+    assert!(
+        intel.is(bdf("0001:04:00.0")),
+        "where it tells none, any will do"
+    );
 }
 
 #[test]

@@ -29,8 +29,9 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// Whether it is `function`. VT-d's driver does not tell the PCI domain: then any domain will do, as a fault that is
-    /// put down to one function too many is better than one that is put down to none.
+    /// Whether it is `function`. Where the line has no PCI domain (VT-d's driver before kernels like v7.2, see
+    /// `vtd.rs`), any domain will do, as a fault that is put down to one function too many is better than one that is
+    /// put down to none.
     #[must_use]
     pub fn is(self, function: Bdf) -> bool {
         let same_domain = !self.has_domain || self.bdf.domain() == function.domain();

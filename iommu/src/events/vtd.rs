@@ -1,7 +1,10 @@
 //! Faults as the driver of Intel's VT-d logs them.
 //!
+//! Newer kernels (v7.2 does, v6.12 does not) tell the PCI domain as well; older ones begin with the bus.
+//!
 //! *Source:* `dmar_fault_do_one` in `drivers/iommu/intel/dmar.c`, v5.4 to v7.2:
 //! ```text
+//! DMAR: [DMA Write NO_PASID] Request device [0000:04:00.0] fault addr 0x50000000 [fault reason 0x05] PTE Write ac…
 //! DMAR: [DMA Write NO_PASID] Request device [04:00.0] fault addr 0x50000000 [fault reason 0x05] PTE Write access…
 //! DMAR: [DMA Read PASID 0x1] Request device [04:00.0] fault addr 0x50000000 [fault reason 0x06] PTE Read access…
 //! DMAR: [DMA Read] Request device [04:00.0] fault addr 50000000 [fault reason 06] PTE Read access is not set

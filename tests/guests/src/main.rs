@@ -57,6 +57,7 @@ impl Attacker {
                 done()
             }
             "counts" => counts(),
+            "apic-storm" => apic_storm(words),
             "edu-in" => edu(words, Way::In),
             "edu-out" => edu(words, Way::Out),
             "edu-start-out" => edu_start(words),
@@ -231,6 +232,23 @@ fn counts() -> Option<()> {
     }
     console::say(format_args!(""));
     Some(())
+}
+
+/// `apic-storm VECTOR TIMER`: the processor sends itself VECTOR, and has its timer fire TIMER, until the next line is typed;
+/// answers how often it sent.
+fn apic_storm(words: &mut Words<'_>) -> Option<()> {
+    let vector = u8::try_from(words.number()?).ok()?;
+    processor::start_timer(u8::try_from(words.number()?).ok()?);
+    let mut count = 0;
+    while count % 64 != 0 || !console::has_input() {
+        processor::send_to_self(vector);
+        count += 2;
+        if count % 16 == 0 {
+            processor::take_interrupts();
+        }
+    }
+    processor::stop_timer();
+    answer(count)
 }
 
 /// `edu-in IOVA OFFSET LENGTH`, `edu-out IOVA OFFSET LENGTH`: a transfer between IOVA and the buffer.

@@ -110,6 +110,11 @@ impl Canary {
         unsafe { self.0.start.as_ptr().write_bytes(byte, self.0.len) };
     }
 
+    /// Where it is in this process.
+    pub(crate) fn address(&self) -> u64 {
+        self.0.address(0)
+    }
+
     /// The physical address of page `index`.
     pub(crate) fn physical(&self, index: usize) -> u64 {
         self.0.physical(index * PAGE)

@@ -17,9 +17,14 @@ const SPURIOUS: u32 = 0x80F;
 /// Where the word for the end of interrupts is, and that it is used. *Source:* `Documentation/virt/kvm/x86/msr.rst (v6.12)`.
 const KVM_END_OF_INTERRUPT: u32 = 0x4B56_4D04;
 const TIMER: u32 = 0x832;
+const PERIODIC: u64 = 1 << 17;
 const TIMER_START: u32 = 0x838;
 const TIMER_NOW: u32 = 0x839;
 const TIMER_DIVIDE: u32 = 0x83E;
+const SELF_IPI: u32 = 0x83F;
+const COMMAND: u32 = 0x830;
+/// All processors, this one too; fixed delivery.
+const TO_ALL: u64 = 2 << 18;
 const UNDIVIDED: u64 = 0b1011;
 const MASKED: u64 = 1 << 16;
 /// The timer's counts in a microsecond: KVM runs it at 1 GHz.
@@ -66,6 +71,24 @@ pub fn wait_ms(ms: u64) {
 pub fn take_interrupts() {
     // SAFETY: the handlers only count, on a stack of their own.
     unsafe { asm!("sti", "nop", "nop", "cli") };
+}
+
+/// Has the timer fire `vector` as often as the machine lets it; no [`Clock`] runs meanwhile.
+pub fn start_timer(vector: u8) {
+    write_msr(TIMER, PERIODIC | u64::from(vector));
+    write_msr(TIMER_START, 1);
+}
+
+/// Ends what [`start_timer`] began.
+pub fn stop_timer() {
+    write_msr(TIMER, MASKED);
+    write_msr(TIMER_START, 0);
+}
+
+/// Sends `vector` to this processor, once by each of two ways.
+pub fn send_to_self(vector: u8) {
+    write_msr(SELF_IPI, vector.into());
+    write_msr(COMMAND, TO_ALL | u64::from(vector));
 }
 
 /// A clock that starts at zero and tells microseconds, for 4 seconds; there is only one at a time.

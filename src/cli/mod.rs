@@ -242,7 +242,11 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
         is_quiet: run.quiet,
     };
     Ok(Done {
-        status: supervisor::run(&plan, &options, &replan)?.exit_status(),
+        // Once in the keeper and once in the supervisor, with the same status.
+        status: match supervisor::run(&plan, &options, &replan)? {
+            supervisor::Outcome::Ended(end) => end.exit_status(),
+            supervisor::Outcome::Told(status) => status,
+        },
         data: String::new(),
         // The supervisor has said them before it began.
         warnings: Vec::new(),

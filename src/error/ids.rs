@@ -98,6 +98,7 @@ pub enum ErrorId {
     SpawnFailed,
     GuestSetUpFailed,
     ProcessKilled,
+    KeeperLost,
     HostNotRestored,
     // what outlives a run
     StateUnreadable,
@@ -197,6 +198,7 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::SpawnFailed, "spawn-failed", Host, Failed),
         row(Id::GuestSetUpFailed, "guest-set-up-failed", Us, Failed),
         row(Id::ProcessKilled, "process-killed", Host, Failed),
+        row(Id::KeeperLost, "keeper-lost", Host, Failed),
         row(Id::HostNotRestored, "host-not-restored", Host, Failed),
         row(Id::StateUnreadable, "state-unreadable", Host, Failed),
         row(Id::StateUnwritable, "state-unwritable", Host, Failed),

@@ -41,14 +41,49 @@ const TURN_BYTES: usize = 4096;
 /// The key that starts an escape: Ctrl-A.
 const ESCAPE: u8 = 1;
 
+/// The supervisor's ends of the pipes.
+#[derive(Debug)]
+pub(super) struct HostEnds {
+    from_guest: OwnedFd,
+    to_guest: OwnedFd,
+}
+
+/// D's ends of the pipes. The keeper holds them as long as it lives, so that neither pipe ends before.
+#[derive(Debug)]
+pub(super) struct GuestEnds {
+    output: OwnedFd,
+    input: OwnedFd,
+}
+
+impl GuestEnds {
+    /// Output, input.
+    #[must_use]
+    pub(super) fn both(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.output.as_fd(), self.input.as_fd())
+    }
+}
+
+/// Makes the pipes of a console.
+///
+/// # Errors
+/// The errno of `pipe2`.
+pub(super) fn pipes() -> io::Result<(HostEnds, GuestEnds)> {
+    let nonblocking = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+    let (from_guest, output) = pipe_with(nonblocking)?;
+    let (input, to_guest) = pipe_with(nonblocking)?;
+    let host = HostEnds {
+        from_guest,
+        to_guest,
+    };
+    Ok((host, GuestEnds { output, input }))
+}
+
 /// The console of one run.
 #[derive(Debug)]
 pub(super) struct Console {
     target: Target,
     from_guest: OwnedFd,
     to_guest: OwnedFd,
-    guest_out: OwnedFd,
-    guest_in: OwnedFd,
     stdin_open: bool,
     escaped: bool,
     /// Typed bytes that the pipe has not taken yet.
@@ -62,14 +97,15 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// Makes the pipes and, where standard input is a terminal, sets it to raw.
+    /// Takes the pipes and, where standard input is a terminal, sets it to raw.
     ///
     /// # Errors
-    /// The errno of `pipe2`, `open` or `tcsetattr`.
-    pub(super) fn new(target: Target) -> io::Result<Self> {
-        let nonblocking = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
-        let (from_guest, guest_out) = pipe_with(nonblocking)?;
-        let (guest_in, to_guest) = pipe_with(nonblocking)?;
+    /// The errno of `tcgetattr` or `tcsetattr`.
+    pub(super) fn new(target: Target, ends: HostEnds) -> io::Result<Self> {
+        let HostEnds {
+            from_guest,
+            to_guest,
+        } = ends;
         let is_stdio = matches!(target, Target::Stdio);
         let stdin = io::stdin();
         let terminal_before = if is_stdio && stdin.is_terminal() {
@@ -85,8 +121,6 @@ impl Console {
             target,
             from_guest,
             to_guest,
-            guest_out,
-            guest_in,
             stdin_open: is_stdio,
             escaped: false,
             waiting: Vec::new(),
@@ -94,18 +128,6 @@ impl Console {
             broken: None,
             terminal_before,
         })
-    }
-
-    /// Whether the guest has a console at all.
-    #[must_use]
-    pub(super) fn is_on(&self) -> bool {
-        !matches!(self.target, Target::Off)
-    }
-
-    /// D's ends of the pipes: output, input.
-    #[must_use]
-    pub(super) fn guest_ends(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
-        (self.guest_out.as_fd(), self.guest_in.as_fd())
     }
 
     /// What to wait for: room at the target while bytes wait for it, else bytes of the guest.
@@ -133,7 +155,7 @@ impl Console {
     pub(super) fn copy_output(&mut self) {
         if self.unwritten.is_empty() {
             let mut bytes = [0_u8; TURN_BYTES];
-            // An error here is an empty pipe: the writing end is held by this process.
+            // An error here is an empty pipe: the keeper holds the writing end.
             let count = rustix::io::read(&self.from_guest, &mut bytes).unwrap_or(0);
             self.unwritten.extend_from_slice(&bytes[..count]);
         }
@@ -195,7 +217,7 @@ impl Console {
 
     /// Tries again to hand typed bytes to the guest.
     pub(super) fn flush_input(&mut self) {
-        // An error here is a full pipe: the reading end is held by this process.
+        // An error here is a full pipe: the keeper holds the reading end.
         while let Ok(count @ 1..) = rustix::io::write(&self.to_guest, &self.waiting) {
             drop(self.waiting.drain(..count));
         }
@@ -205,6 +227,15 @@ impl Console {
     #[must_use]
     pub(super) fn has_waiting_input(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Puts the terminal back as it was; nothing is read from it any more.
+    pub(super) fn restore_terminal(&mut self) {
+        if let Some(before) = self.terminal_before.take() {
+            self.stdin_open = false;
+            // A terminal that has gone cannot be put back, and needs not be.
+            tcsetattr(io::stdin(), OptionalActions::Now, &before).ok();
+        }
     }
 
     /// Ctrl-A x stops, Ctrl-A Ctrl-A sends one Ctrl-A; only on a terminal, a pipe's bytes pass as they are.
@@ -230,9 +261,6 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        if let Some(before) = &self.terminal_before {
-            // A terminal that has gone cannot be put back, and needs not be.
-            tcsetattr(io::stdin(), OptionalActions::Now, before).ok();
-        }
+        self.restore_terminal();
     }
 }

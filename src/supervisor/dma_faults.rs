@@ -15,7 +15,11 @@ use iommu::{
     sysfs::SysRoot,
 };
 
-use super::{ending::RunEnd, fault::Fault, log::Log};
+use super::{
+    fault::Fault,
+    link::{Seen, Stopped},
+    log::Log,
+};
 use crate::{
     error::{ErrorId, Report},
     plan::Plan,
@@ -41,6 +45,9 @@ const LOSSES: Limit = Limit {
     window: Duration::from_secs(60),
 };
 
+/// How much of the kernel's words about one fault is told: they are of one line, and that line is somebody else's.
+pub(super) const REASON_CHARS: usize = 256;
+
 /// Records read at a time, so that a log that never ends does not keep the console and the end of the guest waiting.
 const TURN: usize = 256;
 
@@ -58,13 +65,11 @@ pub(super) struct DmaFaults {
 
 /// The faults of one function.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Counted {
-    /// The function.
-    pub(super) bdf: Bdf,
+struct Counted {
+    bdf: Bdf,
     /// How many the kernel has logged; it leaves out many of a storm.
-    pub(super) count: u64,
-    /// The address of the last one.
-    pub(super) last_address: Option<u64>,
+    count: u64,
+    last_address: Option<u64>,
 }
 
 impl DmaFaults {
@@ -118,23 +123,32 @@ impl DmaFaults {
         self.log.as_ref().map(AsFd::as_fd)
     }
 
+    /// Reads no more.
+    pub(super) fn close(&mut self) {
+        self.log = None;
+    }
+
     /// How long at most until [`Self::look`] has something to say without a new fault.
     #[must_use]
     pub(super) fn patience(&self) -> Option<Duration> {
         self.said.left(Instant::now())
     }
 
-    /// The figures, in the plan's order, and how many records of the kernel log were lost.
+    /// The figures.
     #[must_use]
-    pub(super) fn counted(&self) -> (&[Counted], u64) {
-        (&self.functions, self.lost)
+    pub(super) fn seen(&self) -> Seen {
+        let functions = self.functions.iter();
+        Seen {
+            functions: functions.map(|f| (f.count, f.last_address)).collect(),
+            lost: self.lost,
+        }
     }
 
-    /// Reads what there is. The end of the guest, where one of its devices was stopped and the policy is to stop it.
+    /// Reads what there is. What was stopped first, where the policy is to stop the guest for it.
     ///
     /// # Errors
     /// The errno of reading the kernel log.
-    pub(super) fn look(&mut self, log: &Log) -> io::Result<Option<RunEnd>> {
+    pub(super) fn look(&mut self, log: &Log) -> io::Result<Option<Stopped>> {
         let mut end = None;
         let now = Instant::now();
         for _ in 0..TURN {
@@ -165,11 +179,12 @@ impl DmaFaults {
     }
 
     /// Counts and says a fault of this guest; that of another is none of ours.
-    fn note(&mut self, fault: &DmaFault, now: Instant, log: &Log) -> Option<RunEnd> {
-        let counted = self
+    fn note(&mut self, fault: &DmaFault, now: Instant, log: &Log) -> Option<Stopped> {
+        let (function, counted) = self
             .functions
             .iter_mut()
-            .find(|counted| fault.requester.is(counted.bdf))?;
+            .enumerate()
+            .find(|(_, counted)| fault.requester.is(counted.bdf))?;
         counted.count += 1;
         counted.last_address = Some(fault.address);
         let bdf = counted.bdf;
@@ -184,11 +199,11 @@ impl DmaFaults {
                 "DMA fault of {bdf}: {access} at {address:#x} ({reason})"
             ));
         }
-        Some(RunEnd::DmaFault {
-            bdf,
+        Some(Stopped {
+            function,
             access: *access,
             address: *address,
-            reason: reason.clone(),
+            reason: reason.chars().take(REASON_CHARS).collect(),
         })
     }
 

@@ -93,6 +93,8 @@ pub enum RunEnd {
         /// Its exit status.
         status: u8,
     },
+    /// The supervisor was killed; the keeper took the guest down.
+    Abandoned,
     /// The operator stopped the guest (SIGTERM, SIGINT, SIGHUP, or the console's escape).
     Stopped,
 }
@@ -190,6 +192,7 @@ impl RunEnd {
             | Self::DmaFault { .. }
             | Self::Killed { .. }
             | Self::Broken { .. }
+            | Self::Abandoned
             | Self::Stopped => false,
         }
     }
@@ -202,7 +205,7 @@ impl RunEnd {
             Self::RebootRequested => 20,
             Self::Panicked | Self::TripleFault | Self::KvmFailed { .. } => 21,
             Self::DeviceFailed { .. } | Self::DeviceCallFailed { .. } => 22,
-            Self::Killed { .. } => 23,
+            Self::Killed { .. } | Self::Abandoned => 23,
             Self::Broken { .. } => 24,
             Self::Stopped => 25,
             Self::DeviceRequested { .. } => 26,
@@ -251,6 +254,10 @@ impl RunEnd {
                 "{} stopped itself (status {status}): a bug of ours, or the other process broke the protocol",
                 role.program()
             ),
+            Self::Abandoned => {
+                "the supervisor is gone: the guest is stopped, its devices are given back"
+                    .to_owned()
+            }
             Self::Stopped => "the operator stopped the guest".to_owned(),
         }
     }

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, process::ExitStatus};
 use iommu::isolation::CheckId;
 use jailed::handoff::{KernelFault, Report as SetupReport, Stage};
 
-use super::ending::Role;
+use super::ending::{Role, RunEnd};
 use crate::{
     error::{Blame, ErrorId, Report},
     plan::Plan,
@@ -53,6 +53,8 @@ pub(super) enum Fault {
     Refused(Vec<Report>),
     /// The operator interrupted the set-up.
     Interrupted,
+    /// The run is over before the guest ran.
+    Ended(RunEnd),
 }
 
 impl From<Report> for Fault {
@@ -111,6 +113,12 @@ impl Fault {
                 )
             }
             Self::Setup { role, report } => setup(plan, role, report),
+            Self::Ended(end) => Report::new(
+                ErrorId::ProcessKilled,
+                start,
+                end.sentence(),
+                "run it again when the cause is gone",
+            ),
             Self::Interrupted => Report::new(
                 ErrorId::ProcessKilled,
                 start,

@@ -21,13 +21,13 @@ use rustix::{
 };
 
 use super::{
-    ending::Role,
+    ending::{Role, RunEnd},
     fault::Fault,
-    watch::{Process, until_word},
+    link::{Ask, Heard, Link, Next},
+    process::{Process, until_word},
 };
 use crate::sys::{
     map::{CounterView, handoff_bytes},
-    signals::{Asked, Signals},
     spawn::exec_with,
 };
 
@@ -103,7 +103,7 @@ pub(super) struct Running {
 pub(super) fn launch(
     programs: &Programs,
     parts: &Parts<'_>,
-    signals: &Signals,
+    link: &Link,
 ) -> Result<Running, Fault> {
     let making = |what: &str| Fault::io(format!("making {what}"));
     let handoff = sealed_handoff(parts.handoff).map_err(making("the handoff"))?;
@@ -132,7 +132,7 @@ pub(super) fn launch(
     debug_assert_eq!(fds.len(), count(DeviceFds::of(parts.handoff).end()));
     let mut device = start(Role::Device, &programs.device, &fds)?;
     drop(device_end);
-    if let Err(fault) = until_ready(&mut device, &device_word, signals) {
+    if let Err(fault) = until_ready(&mut device, &device_word, link) {
         return Err(stopped(fault, &mut [&mut device]));
     }
 
@@ -155,7 +155,8 @@ pub(super) fn launch(
         Err(fault) => return Err(stopped(fault, &mut [&mut device])),
     };
     drop(vcpu_end);
-    let gone = until_ready(&mut vcpu, &vcpu_word, signals)
+    let gone = until_ready(&mut vcpu, &vcpu_word, link)
+        .and_then(|()| guard(link))
         .and_then(|()| go(&device_word))
         .and_then(|()| go(&vcpu_word));
     if let Err(fault) = gone {
@@ -192,11 +193,39 @@ fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
     fault
 }
 
-fn until_ready(process: &mut Process, word: &OwnedFd, signals: &Signals) -> Result<(), Fault> {
+/// Asks the supervisor to give up what it does not need while the guest runs.
+fn guard(link: &Link) -> Result<(), Fault> {
+    let answered = link.ask(Ask::Guard, |word| {
+        let bad = during_set_up(&word).err().map(Err);
+        bad.or_else(|| (word == Heard::Guarded).then_some(Ok(())))
+    });
+    let silent = || io::Error::other("it does not answer");
+    answered
+        .and_then(|answer| answer.ok_or_else(silent))
+        .map_err(Fault::io("asking the supervisor to watch"))?
+}
+
+/// What a word of the supervisor means while the guest is being built.
+fn during_set_up(word: &Heard) -> Result<(), Fault> {
+    match word {
+        Heard::Stop => Err(Fault::Interrupted),
+        Heard::Failed { doing, why } => Err(Fault::io(doing)(io::Error::other(why.clone()))),
+        Heard::Fault { stopped } => {
+            Err(Fault::io("building the guest")(io::Error::other(format!(
+                "a device of it was stopped by the IOMMU: {} at {:#x} ({})",
+                stopped.access, stopped.address, stopped.reason
+            ))))
+        }
+        // There are no figures yet.
+        Heard::Statistics { .. } | Heard::Guarded | Heard::Rest { .. } => Ok(()),
+    }
+}
+
+fn until_ready(process: &mut Process, word: &OwnedFd, link: &Link) -> Result<(), Fault> {
     let role = process.role;
     let doing = || format!("waiting for {}", role.program());
     loop {
-        until_word(process, word, signals).map_err(Fault::io(doing()))?;
+        until_word(&[&*process], link, Some(word)).map_err(Fault::io(doing()))?;
         if let Some(report) = received(word).map_err(Fault::io(doing()))? {
             return if report.stage == 0 {
                 Ok(())
@@ -208,10 +237,10 @@ fn until_ready(process: &mut Process, word: &OwnedFd, signals: &Signals) -> Resu
         if status.is_some() {
             return Err(Fault::DiedInSetup { role, status });
         }
-        while let Some(asked) = signals.next().map_err(Fault::io(doing()))? {
-            if asked == Asked::Stop {
-                return Err(Fault::Interrupted);
-            }
+        match link.next().map_err(Fault::io(doing()))? {
+            Next::Nothing => {}
+            Next::Gone => return Err(Fault::Ended(RunEnd::Abandoned)),
+            Next::Word(word) => during_set_up(&word)?,
         }
     }
 }

@@ -7,11 +7,11 @@ use std::{
     path::Path,
 };
 
-use iommu::ledger::Entry;
+use iommu::{bdf::Bdf, ledger::Entry};
 use jailed::ring::Counter;
 use serde_json::{Map, Value, json};
 
-use super::{dma_faults::DmaFaults, ending::RunEnd, log::Log};
+use super::{ending::RunEnd, link::Seen, log::Log};
 use crate::{plan::Plan, sys::map::CounterView};
 
 /// Names of the counters in the file, in the order of [`Counter`].
@@ -64,21 +64,30 @@ pub(super) struct Stats {
     pub(super) steps_ms: Vec<(&'static str, u64)>,
     /// Reboots of the guest.
     pub(super) reboots: u64,
+    /// The supervisor's process id.
+    supervisor: u32,
     /// Process ids of V and D.
     pub(super) pids: (u32, u32),
+    /// The guest's functions, in the plan's order.
+    functions: Vec<Bdf>,
+    /// What the supervisor has seen of stopped DMA, by the same order.
+    pub(super) seen: Seen,
 }
 
 impl Stats {
     /// The figures of a run that has only begun.
     #[must_use]
-    pub(super) fn new(plan: &Plan) -> Self {
+    pub(super) fn new(plan: &Plan, supervisor: u32) -> Self {
         Self {
             guest: plan.name.clone(),
             interface: plan.interface.to_string(),
             dma: Dma::default(),
             steps_ms: Vec::new(),
             reboots: 0,
+            supervisor,
             pids: (0, 0),
+            functions: plan.functions.iter().map(|function| function.bdf).collect(),
+            seen: Seen::default(),
         }
     }
 
@@ -98,7 +107,6 @@ impl Stats {
         &self,
         path: &Path,
         counters: &CounterView,
-        faults: &DmaFaults,
         end: Option<&RunEnd>,
     ) -> io::Result<()> {
         let counted: Map<String, Value> = COUNTERS
@@ -111,15 +119,19 @@ impl Stats {
             .map(|(step, at)| ((*step).to_owned(), (*at).into()))
             .collect();
         let entries: Vec<Value> = self.dma.entries.iter().map(entry).collect();
-        let (functions, lost) = faults.counted();
-        let total: u64 = functions.iter().map(|counted| counted.count).sum();
-        let functions: Vec<Value> = functions
+        let seen = &self.seen.functions;
+        let total = seen
             .iter()
-            .map(|counted| {
+            .fold(0_u64, |all, (count, _)| all.saturating_add(*count));
+        let functions: Vec<Value> = self
+            .functions
+            .iter()
+            .zip(seen)
+            .map(|(bdf, (count, last_address))| {
                 json!({
-                    "bdf": counted.bdf,
-                    "count": counted.count,
-                    "last_address": counted.last_address.map(|address| format!("{address:#x}")),
+                    "bdf": bdf,
+                    "count": count,
+                    "last_address": last_address.map(|address| format!("{address:#x}")),
                 })
             })
             .collect();
@@ -127,7 +139,12 @@ impl Stats {
             "version": env!("CARGO_PKG_VERSION"),
             "guest": self.guest,
             "interface": self.interface,
-            "pids": { "supervisor": std::process::id(), "vcpu": self.pids.0, "device": self.pids.1 },
+            "pids": {
+                "supervisor": self.supervisor,
+                "keeper": std::process::id(),
+                "vcpu": self.pids.0,
+                "device": self.pids.1,
+            },
             "dma": {
                 "mappings": self.dma.mappings,
                 "bytes": self.dma.bytes,
@@ -136,7 +153,7 @@ impl Stats {
             },
             "steps_ms": steps,
             "reboots": self.reboots,
-            "dma_faults": { "total": total, "functions": functions, "kernel_log_lost": lost },
+            "dma_faults": { "total": total, "functions": functions, "kernel_log_lost": self.seen.lost },
             "counters": counted,
             "end": end,
         });

@@ -1,156 +1,127 @@
-//! Waiting for the end of a guest while its console's bytes go to and fro.
+//! The supervisor S while a guest runs: the console's bytes, the kernel log, the operator's signals.
+//!
+//! On entry: the keeper is forked and begins to build the guest. When the keeper says that all is built, S gives up
+//! everything but the descriptors it watches. On exit: the keeper is gone, and its status is ours.
+//!
+//! Everything here may be hostile: the guest writes the console, and whoever has a device causes lines of the kernel log.
 
-use std::{
-    io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::ExitStatusExt,
-    },
-    process::{Child, ExitStatus},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, PidfdFlags, pidfd_open},
-};
-
-use iommu::bdf::Bdf;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     console::{Console, Typed},
     dma_faults::DmaFaults,
-    ending::{LastWords, Role, RunEnd},
+    link::{Ask, Heard, Link, Next},
     log::Log,
 };
-use crate::sys::{
-    map::CounterView,
-    signals::{Asked, Signals},
-};
+use crate::sys::signals::{Asked, Signals};
 
-/// V or D, running.
-#[derive(Debug)]
-pub(super) struct Process {
-    /// Which.
-    pub(super) role: Role,
-    child: Child,
-    pidfd: OwnedFd,
-}
-
-impl Process {
-    /// Takes over a child that was just started.
-    ///
-    /// # Errors
-    /// The errno of `pidfd_open`.
-    pub(super) fn new(role: Role, child: Child) -> io::Result<Self> {
-        let pid = Pid::from_child(&child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { role, child, pidfd })
-    }
-
-    /// Its process id.
-    #[must_use]
-    pub(super) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Readable when it has ended.
-    #[must_use]
-    pub(super) fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
-    }
-
-    /// Its exit status, if it has ended.
-    ///
-    /// # Errors
-    /// The errno of `waitpid`.
-    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
-    }
-
-    /// Ends it at once and waits until the kernel has taken it apart, with its descriptors and mappings.
-    ///
-    /// # Errors
-    /// The errno of `kill` or `waitpid`.
-    pub(super) fn stop(&mut self) -> io::Result<ExitStatus> {
-        self.child.kill()?;
-        self.child.wait()
-    }
-}
-
-/// What is watched while a guest runs.
-pub(super) struct Watched<'a> {
-    /// V.
-    pub(super) vcpu: &'a mut Process,
-    /// D.
-    pub(super) device: &'a mut Process,
+/// What the supervisor watches.
+pub(super) struct Watch<'a> {
     /// The console.
-    pub(super) console: &'a mut Console,
-    /// The operator.
-    pub(super) signals: &'a Signals,
-    /// What V and D leave behind.
-    pub(super) counters: &'a CounterView,
+    pub(super) console: Console,
     /// The kernel log.
-    pub(super) faults: &'a mut DmaFaults,
-    /// The guest's functions, by D's indices.
-    pub(super) functions: &'a [Bdf],
+    pub(super) faults: DmaFaults,
+    /// The operator.
+    pub(super) signals: Signals,
+    /// The keeper.
+    pub(super) link: Link,
     /// Where lines go.
     pub(super) log: &'a Log,
 }
 
-impl Watched<'_> {
-    /// Waits until the guest has ended in any way; `on_statistics` runs whenever the operator asks for the figures.
+/// What is ready, by [`Watch::wait`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    output: bool,
+    input: bool,
+}
+
+impl Watch<'_> {
+    /// Watches until the keeper is gone. `guard` gives up what is not needed while the guest runs.
     ///
     /// # Errors
-    /// The errno of `poll`, of reading the kernel log or of waiting for a child.
-    pub(super) fn until_end(
-        &mut self,
-        on_statistics: impl Fn(&CounterView, &DmaFaults),
-    ) -> io::Result<RunEnd> {
+    /// The errno of `poll` or of the link: then the keeper notices that we are gone, and ends the guest.
+    pub(super) fn until_keeper_is_gone(
+        mut self,
+        guard: impl FnOnce(&Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut guard = Some(guard);
         loop {
-            let (has_output, has_input) = self.wait()?;
-            if has_output {
+            let ready = self.wait()?;
+            if ready.output {
                 self.console.copy_output();
             }
             self.console.flush_input();
-            if has_input && self.console.copy_input() == Typed::Stop {
-                return Ok(RunEnd::Stopped);
+            if ready.input && self.console.copy_input() == Typed::Stop {
+                self.link.say(&Heard::Stop)?;
             }
             if let Some(error) = self.console.take_failure() {
                 self.log
                     .say(&format!("the console takes nothing any more: {error}"));
             }
-            if let Some(end) = self.faults.look(self.log)? {
-                return Ok(end);
-            }
-            // D first: when a device fails, D says so, and V may have noticed only that D has gone.
-            for process in [&mut *self.device, &mut *self.vcpu] {
-                if let Some(status) = process.ended()? {
-                    let last = LastWords {
-                        exit: self.counters.last_exit(),
-                        failure: self.counters.device_failure(),
-                        functions: self.functions,
-                    };
-                    return Ok(end_of(process.role, status, &last));
-                }
-            }
+            self.look()?;
             while let Some(asked) = self.signals.next()? {
-                match asked {
-                    Asked::Stop => return Ok(RunEnd::Stopped),
-                    Asked::Statistics => on_statistics(self.counters, self.faults),
+                let seen = self.faults.seen();
+                self.link.say(&match asked {
+                    Asked::Stop => Heard::Stop,
+                    Asked::Statistics => Heard::Statistics { seen },
+                })?;
+            }
+            match self.link.next()? {
+                Next::Nothing => {}
+                Next::Gone => return Ok(()),
+                Next::Word(Ask::Guard) => {
+                    // At a guest's reboot it is asked again, and has nothing left to give up.
+                    let guarded = guard.take().map_or(Ok(()), |guard| guard(&self));
+                    self.link.say(&match guarded {
+                        Ok(()) => Heard::Guarded,
+                        Err(error) => failed("giving up privileges", &error),
+                    })?;
                 }
+                Next::Word(asked @ (Ask::Rest | Ask::Finish)) => self.rest(asked)?,
             }
         }
     }
 
+    /// Looks at the kernel log, and says what has to end the guest.
+    fn look(&mut self) -> io::Result<()> {
+        match self.faults.look(self.log) {
+            Ok(None) => Ok(()),
+            Ok(Some(stopped)) => self.link.say(&Heard::Fault { stopped }),
+            Err(error) => {
+                self.faults.close();
+                self.link.say(&failed("reading the kernel log", &error))
+            }
+        }
+    }
+
+    /// Answers with what is left to see.
+    fn rest(&mut self, asked: Ask) -> io::Result<()> {
+        self.console.copy_rest();
+        let late = self.faults.look(self.log).unwrap_or_else(|error| {
+            self.faults.close();
+            self.log
+                .warn(&format!("the kernel log cannot be read any more: {error}"));
+            None
+        });
+        if asked == Ask::Finish {
+            self.faults.finish(self.log);
+            // What is said from here on is said to a terminal as it was.
+            self.console.restore_terminal();
+        }
+        let seen = self.faults.seen();
+        self.link.say(&Heard::Rest { seen, late })
+    }
+
     /// Waits until anything happens; whether the console has output to copy, and input.
-    fn wait(&self) -> io::Result<(bool, bool)> {
+    fn wait(&self) -> io::Result<Ready> {
         // While typed bytes wait for a guest that does not read them, look again this often.
         const SOON: Duration = Duration::from_millis(20);
         let mut waits = vec![
-            PollFd::new(self.vcpu.pidfd(), PollFlags::IN),
-            PollFd::new(self.device.pidfd(), PollFlags::IN),
-            PollFd::new(self.signals, PollFlags::IN),
+            PollFd::new(&self.link, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
         ];
         let (output, events) = self.console.output();
         waits.push(PollFd::from_borrowed_fd(output, events));
@@ -172,37 +143,16 @@ impl Watched<'_> {
             Err(errno) => return Err(errno.into()),
         }
         let is_ready = |at: usize| waits.get(at).is_some_and(|w| !w.revents().is_empty());
-        Ok((is_ready(3), input.is_some() && is_ready(4)))
+        Ok(Ready {
+            output: is_ready(2),
+            input: input.is_some() && is_ready(3),
+        })
     }
 }
 
-fn end_of(role: Role, status: ExitStatus, last: &LastWords<'_>) -> RunEnd {
-    match (status.signal(), status.code().map(u8::try_from)) {
-        (Some(signal), _) => RunEnd::Killed { role, signal },
-        (None, Some(Ok(code))) => RunEnd::from_status(role, code, last),
-        (None, _) => RunEnd::Broken {
-            role,
-            status: u8::MAX,
-        },
-    }
-}
-
-/// Waits until `process` or `socket` has something to say.
-///
-/// # Errors
-/// The errno of `poll`.
-pub(super) fn until_word(
-    process: &Process,
-    socket: impl AsFd,
-    signals: &Signals,
-) -> io::Result<()> {
-    let mut waits = [
-        PollFd::new(process.pidfd(), PollFlags::IN),
-        PollFd::new(&socket, PollFlags::IN),
-        PollFd::new(signals, PollFlags::IN),
-    ];
-    match poll(&mut waits, None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
+fn failed(doing: &str, error: &io::Error) -> Heard {
+    Heard::Failed {
+        doing: doing.to_owned(),
+        why: error.to_string(),
     }
 }

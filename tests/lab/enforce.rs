@@ -139,7 +139,7 @@ fn second_run_of_a_vf_is_refused_and_told_who_has_it() {
     let mut first = GuestFile::small("first", "sleep:600").device(&bdf).start();
     first.wait_for("GUEST init=yes");
     let text = GuestFile::small("second", "lspci").device(&bdf).refused(3);
-    let who = format!("guest first, process {}", first.pid());
+    let who = format!("guest first, process {}", first.keeper_pid());
     contains(&text, &["error[device-in-use]", &who]);
     assert_eq!(
         host::driver(&bdf).as_deref(),

@@ -222,9 +222,27 @@ impl Guest {
         self.child.id()
     }
 
-    /// The process id of this guest's V or D.
+    /// The process id of the keeper, the supervisor's child.
+    pub(crate) fn keeper_pid(&self) -> u32 {
+        self.find("narrows", self.pid())
+    }
+
+    /// The process id of this guest's V or D, the keeper's children.
     pub(crate) fn child_pid(&self, program: &str) -> u32 {
-        let parent = format!("PPid:\t{}", self.pid());
+        self.find(program, self.keeper_pid())
+    }
+
+    /// The process id of `who`: a program, or "supervisor" or "keeper".
+    pub(crate) fn pid_of(&self, who: &str) -> u32 {
+        match who {
+            "supervisor" => self.pid(),
+            "keeper" => self.keeper_pid(),
+            program => self.child_pid(program),
+        }
+    }
+
+    fn find(&self, program: &str, parent: u32) -> u32 {
+        let parent = format!("PPid:\t{parent}");
         super::host::processes(program)
             .into_iter()
             .find(|pid| {

@@ -36,18 +36,18 @@ pub(crate) fn look(supervisor: u32) -> String {
     text
 }
 
-/// The supervisor and its children.
+/// The supervisor, its keeper, and the keeper's children.
 fn family(supervisor: u32) -> Vec<u32> {
-    let parent = format!("PPid:\t{supervisor}");
-    let is_child = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/status"))
-            .is_ok_and(|status| status.lines().any(|line| line == parent))
-    };
-    let children = ["narrows-vcpu", "narrows-device"]
-        .iter()
-        .flat_map(|program| super::host::processes(program))
-        .filter(is_child);
-    std::iter::once(supervisor).chain(children).collect()
+    let mut family = vec![supervisor];
+    for program in ["narrows", "narrows-vcpu", "narrows-device"] {
+        let parents: Vec<String> = family.iter().map(|pid| format!("PPid:\t{pid}")).collect();
+        let is_child = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/status"))
+                .is_ok_and(|status| status.lines().any(|line| parents.iter().any(|p| p == line)))
+        };
+        family.extend(super::host::processes(program).into_iter().filter(is_child));
+    }
+    family
 }
 
 fn threads(text: &mut String, pid: u32) {

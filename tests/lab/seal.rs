@@ -191,6 +191,7 @@ fn attack(guest: &Guest) {
     let mut tried = 0;
     for pid in [
         guest.pid(),
+        guest.keeper_pid(),
         guest.child_pid("narrows-vcpu"),
         guest.child_pid("narrows-device"),
     ] {

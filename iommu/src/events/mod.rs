@@ -12,7 +12,7 @@ mod vtd;
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bdf::Bdf;
 
@@ -42,7 +42,7 @@ impl Requester {
 }
 
 /// What was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// A read from memory.

@@ -73,7 +73,7 @@ impl Drop for Traffic {
 #[test]
 #[ignore = "needs a lab host"]
 fn frames_do_not_land_in_memory_that_a_killed_guest_had() {
-    for program in ["narrows-vcpu", "narrows-device", "narrows"] {
+    for program in ["narrows-vcpu", "narrows-device", "supervisor", "keeper"] {
         let file =
             GuestFile::small("dma-killed", "net:10.9.0.2/24,sleep:100").device(&host::nic(0));
         let mut guest = file.start();
@@ -83,12 +83,7 @@ fn frames_do_not_land_in_memory_that_a_killed_guest_had() {
         assert_receives(&ram);
         let frames: HashSet<u64> = ram.frames().into_iter().collect();
         drop(ram);
-        let pid = if program == "narrows" {
-            guest.pid()
-        } else {
-            guest.child_pid(program)
-        };
-        host::shell(&format!("kill -KILL {pid}"));
+        host::shell(&format!("kill -KILL {}", guest.pid_of(program)));
         guest.end();
         let refilled = refill(&frames);
         for (canary, own) in &refilled {
@@ -102,7 +97,7 @@ fn frames_do_not_land_in_memory_that_a_killed_guest_had() {
         drop(traffic);
         let bdf = host::nic(0);
         assert!(!host::is_bus_master(&bdf), "{bdf} is still bus master");
-        if program == "narrows" {
+        if program == "keeper" {
             // Who would give the function back is dead; the next run takes it as it is.
             host::shell(&format!(
                 "echo {bdf} >/sys/bus/pci/drivers/vfio-pci/unbind; \

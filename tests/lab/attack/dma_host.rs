@@ -93,6 +93,7 @@ fn physical_memory_of_the_host_is_out_of_reach() {
         stack("V", guest.guest.child_pid("narrows-vcpu")),
         stack("D", guest.guest.child_pid("narrows-device")),
         stack("S", guest.guest.pid()),
+        stack("K", guest.guest.keeper_pid()),
         kernel_code(),
         root_table(),
         // The version register of NVMe; the device status of the NIC.

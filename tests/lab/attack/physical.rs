@@ -142,7 +142,7 @@ impl Canary {
     }
 }
 
-/// A guest's RAM as its supervisor's file shows it: read-only, all of it present.
+/// A guest's RAM as its keeper's file shows it: read-only, all of it present.
 #[derive(Debug)]
 pub(crate) struct GuestRam(Mapped);
 
@@ -153,7 +153,7 @@ impl GuestRam {
 
     /// The RAM of a running guest.
     pub(crate) fn of(guest: &Guest) -> Self {
-        let folder = format!("/proc/{}/fd", guest.pid());
+        let folder = format!("/proc/{}/fd", guest.keeper_pid());
         let is_ram = |path: &std::path::PathBuf| {
             fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:narrows-ram"))
         };
@@ -161,7 +161,7 @@ impl GuestRam {
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .find(is_ram)
-            .expect("the supervisor has the RAM file");
+            .expect("the keeper has the RAM file");
         Self::map(&File::open(path).unwrap())
     }
 

@@ -29,6 +29,7 @@ fn no_process_of_a_guest_leaves_a_core() {
     let read = |pid: u32, name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     for pid in [
         guest.pid(),
+        guest.keeper_pid(),
         guest.child_pid("narrows-vcpu"),
         guest.child_pid("narrows-device"),
     ] {
@@ -241,8 +242,14 @@ fn reboot_ends_the_run_when_the_file_says_so() {
 
 #[test]
 #[ignore = "needs a lab host"]
-fn killed_supervisor_takes_all_with_it_and_the_next_guest_works() {
-    kill_in_traffic("narrows");
+fn killed_supervisor_ends_the_guest_and_the_keeper_gives_its_devices_back() {
+    kill_in_traffic("supervisor");
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn killed_keeper_takes_all_with_it_and_the_next_guest_works() {
+    kill_in_traffic("keeper");
 }
 
 #[test]
@@ -258,7 +265,7 @@ fn killed_device_process_ends_the_run_and_the_next_guest_works() {
 }
 
 /// SIGKILL to one process while packets flow; then the VFs are free, nothing is pinned, and a new guest uses them.
-fn kill_in_traffic(program: &str) {
+fn kill_in_traffic(who: &str) {
     let pinned = host::pinned_pages();
     let devices = |file: GuestFile| file.device(&host::nic(0)).device(&host::nvme(0));
     let file = devices(GuestFile::small(
@@ -269,43 +276,32 @@ fn kill_in_traffic(program: &str) {
     guest.wait_for("GUEST net=");
     let answers = host::shell("ping -c 2 -W 5 10.9.0.2");
     assert!(answers.contains(" 2 packets received"), "{answers}");
-    let pid = if program == "narrows" {
-        guest.pid()
-    } else {
-        guest.child_pid(program)
-    };
-    let children = [
-        guest.child_pid("narrows-vcpu"),
-        guest.child_pid("narrows-device"),
-    ];
-    host::shell(&format!("kill -KILL {pid}"));
+    let all = ["supervisor", "keeper", "narrows-vcpu", "narrows-device"].map(|w| guest.pid_of(w));
+    host::shell(&format!("kill -KILL {}", guest.pid_of(who)));
     let (status, transcript) = guest.end();
-    if program == "narrows" {
-        assert_eq!(status.code(), None, "{status}");
-        for child in children {
-            for _ in 0..100 {
-                if !fs::exists(format!("/proc/{child}")).unwrap() {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(50));
-            }
-            assert!(
-                !fs::exists(format!("/proc/{child}")).unwrap(),
-                "process {child} outlives its supervisor"
-            );
+    let text = transcript.text();
+    match who {
+        "supervisor" => {
+            assert_eq!(status.code(), None, "{status}");
+            assert!(text.contains("the supervisor is gone"), "{text}");
         }
-        // Nobody was left to unbind the VFs; the kernel reset them, and no bus master is left on.
-        assert!(!host::is_bus_master(&host::nic(0)));
-        assert!(!host::is_bus_master(&host::nvme(0)));
-    } else {
-        assert_eq!(status.code(), Some(23), "{}", transcript.text());
-        assert!(
-            transcript
-                .text()
-                .contains(&format!("{program} was killed by signal 9")),
-            "{}",
-            transcript.text()
-        );
+        "keeper" => {
+            assert_eq!(status.code(), Some(1), "{text}");
+            assert!(text.contains("error[keeper-lost]"), "{text}");
+            // Nobody was left to unbind the VFs; the kernel reset them, and no bus master is left on.
+            assert!(!host::is_bus_master(&host::nic(0)));
+            assert!(!host::is_bus_master(&host::nvme(0)));
+        }
+        program => {
+            assert_eq!(status.code(), Some(23), "{text}");
+            let told = format!("{program} was killed by signal 9");
+            assert!(text.contains(&told), "{text}");
+        }
+    }
+    for pid in all {
+        assert_ends(pid);
+    }
+    if who != "keeper" {
         host::assert_returned(&host::nic(0));
         host::assert_returned(&host::nvme(0));
     }
@@ -321,7 +317,7 @@ fn kill_in_traffic(program: &str) {
     assert_eq!(transcript.facts("ping", "10.9.0.1")["received"], "3");
     assert_nvme(&transcript, 0);
     for bdf in [host::nic(0), host::nvme(0)] {
-        if program == "narrows" {
+        if who == "keeper" {
             // The heir gave them back as it found them.
             assert_eq!(host::driver(&bdf).as_deref(), Some("vfio-pci"));
             host::shell(&format!(
@@ -331,6 +327,17 @@ fn kill_in_traffic(program: &str) {
         }
         host::assert_returned(&bdf);
     }
+}
+
+/// Fails unless the process is gone soon.
+fn assert_ends(pid: u32) {
+    for _ in 0..100 {
+        if !fs::exists(format!("/proc/{pid}")).unwrap() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("process {pid} outlives its guest");
 }
 
 #[test]

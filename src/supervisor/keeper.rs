@@ -1,0 +1,270 @@
+//! The keeper K: carries out a plan, lets the guest run, and takes everything apart again.
+//!
+//! On entry: a [`Plan`], which passed every check, a supervisor that watches, and the privilege to bind drivers, open VFIO
+//! devices and pin memory. While the guest runs: no descriptor that could change the guest's DMA map, no view of guest
+//! RAM; it hears V's and D's end and the supervisor's few words, and nothing else. On exit: the devices are reset and as
+//! they were before, the RAM is gone, V and D are gone.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use iommu::bdf::Bdf;
+
+use super::{
+    Options, Replan,
+    assign::Assigned,
+    console::GuestEnds,
+    ending::RunEnd,
+    fault::Fault,
+    files::{Files, check_kvm},
+    launch::{Parts, Programs, Running, launch},
+    link::{Ask, Heard, Link, Next, Seen, Stopped},
+    log::Log,
+    process::Life,
+    ram::Ram,
+    stats::Stats,
+};
+use crate::{
+    error::{ErrorId, Report},
+    plan::Plan,
+    spec::OnReboot,
+    sys::map::CounterView,
+};
+
+/// What the keeper needs beside the plan.
+pub(super) struct Keeper<'a> {
+    /// The plan.
+    pub(super) plan: &'a Plan,
+    /// What the operator asks.
+    pub(super) options: &'a Options,
+    /// Makes the plan again.
+    pub(super) replan: &'a Replan<'a>,
+    /// Where lines go.
+    pub(super) log: &'a Log,
+    /// The supervisor.
+    pub(super) link: Link,
+    /// D's ends of the console, where the guest has one.
+    pub(super) console: Option<GuestEnds>,
+    /// The supervisor's process id.
+    pub(super) supervisor: u32,
+}
+
+impl Keeper<'_> {
+    /// Runs the guest from its plan to its end, and gives its devices back.
+    ///
+    /// # Errors
+    /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
+    pub(super) fn keep(&self) -> Result<RunEnd, Vec<Report>> {
+        let log = self.log;
+        let mut assigned = Assigned::none(self.plan, &self.options.root);
+        let ended = match self.guest(&mut assigned) {
+            Err(Fault::Ended(end)) => Ok(end),
+            ended => ended.map_err(|fault| fault.into_reports(self.plan)),
+        };
+        if let Ok(end) = &ended {
+            log.say(&end.sentence());
+        }
+        let left = assigned.release(&self.options.state, log);
+        // A device that goes on after its guest has ended is told of, too.
+        if let Err(error) = self.rest(Ask::Finish) {
+            log.warn(&format!("the supervisor does not answer: {error}"));
+        }
+        match ended {
+            Ok(end) if left.is_empty() => Ok(end),
+            Ok(_) => Err(left),
+            Err(reports) => Err([reports, left].concat()),
+        }
+    }
+
+    /// The life of one guest, from its files to its end. What it takes from the host stays in `assigned`.
+    fn guest<'a>(&'a self, assigned: &mut Assigned<'a>) -> Result<RunEnd, Fault> {
+        let (plan, options, log) = (self.plan, self.options, self.log);
+        let mut stats = Stats::new(plan, self.supervisor);
+        let programs = Programs::find()?;
+        check_kvm()?;
+        let files = Files::open(plan)?;
+
+        // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
+        assigned.reserve(&options.state, log)?;
+        assigned.bind(log)?;
+        // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
+        let bound = again(plan, self.replan)?;
+        stats.interface = bound.interface.to_string();
+        let space = assigned.open(bound.interface)?;
+        again(plan, self.replan)?;
+        stats.step("assigned", log);
+
+        let mut ram = Ram::create(plan, log)?;
+        stats.step("ram", log);
+        let opened = assigned.opened()?;
+        // Before anything of a BAR is mapped: it compares what the devices say with the plan.
+        let handoff = plan.handoff(&opened)?;
+        if let Some(space) = space {
+            stats.dma = space.map_and_seal(plan, &ram, &files, assigned, &opened, log)?;
+        }
+        ram.forget_view();
+        stats.step("sealed", log);
+
+        let mut brake = Brake::new();
+        loop {
+            let parts = Parts {
+                handoff: &handoff,
+                kvm: files.kvm(),
+                null: files.null(),
+                ram: ram.file(),
+                kernel: files.kernel(),
+                initramfs: files.initramfs(),
+                images: files.images(),
+                devices: assigned.devices(),
+                console: self.console.as_ref().map(GuestEnds::both),
+            };
+            let running = launch(&programs, &parts, &self.link)?;
+            drop(parts);
+            stats.step("running", log);
+            let end = self.one_life(running, &mut stats)?;
+            if end != RunEnd::RebootRequested || plan.on_reboot == OnReboot::Exit {
+                return Ok(end);
+            }
+            if brake.is_too_fast() {
+                log.say("the guest reboots again and again: it is held for a second each time");
+                if let Some(end) = self.pause(Brake::PAUSE)? {
+                    return Ok(end);
+                }
+            }
+            stats.reboots += 1;
+            log.say(&format!("the guest reboots (number {})", stats.reboots));
+            assigned.reset_for_reboot()?;
+        }
+    }
+
+    /// From the guest's first instruction until V and D are gone.
+    fn one_life(&self, mut running: Running, stats: &mut Stats) -> Result<RunEnd, Fault> {
+        stats.pids = (running.vcpu.pid(), running.device.pid());
+        let functions: Vec<Bdf> = self.plan.functions.iter().map(|f| f.bdf).collect();
+        let Running {
+            vcpu,
+            device,
+            counters,
+        } = &mut running;
+        let counters: &CounterView = counters;
+        let mut life = Life {
+            vcpu,
+            device,
+            counters,
+            link: &self.link,
+            functions: &functions,
+        };
+        let end = life.until_end(|seen| {
+            stats.seen = seen;
+            self.write(stats, counters, None);
+        });
+        // V first: its mappings hold the BARs open, and no vCPU may run while the device is being taken away.
+        let vcpu_gone = life.vcpu.stop();
+        let device_gone = life.device.stop();
+        let mut end = end.map_err(Fault::io("waiting for the guest"))?;
+        vcpu_gone.map_err(Fault::io("stopping narrows-vcpu"))?;
+        device_gone.map_err(Fault::io("stopping narrows-device"))?;
+        // A guest must not hide what its device did by ending itself.
+        let (seen, late) = self
+            .rest(Ask::Rest)
+            .map_err(Fault::io("asking the supervisor for what is left"))?;
+        if let Some(late) = late.filter(|_| end.is_the_guests()) {
+            end = life
+                .stopped(&late)
+                .map_err(Fault::io("asking the supervisor for what is left"))?;
+        }
+        if seen != Seen::default() {
+            stats.seen = seen;
+        }
+        self.write(stats, counters, Some(&end));
+        Ok(end)
+    }
+
+    /// Asks for what the supervisor has seen, and what it sees only now. What was said meanwhile is not lost.
+    fn rest(&self, ask: Ask) -> io::Result<(Seen, Option<Stopped>)> {
+        let mut earlier = None;
+        let answer = self.link.ask(ask, |word| match word {
+            Heard::Rest { seen, late } => Some((seen, earlier.take().or(late))),
+            Heard::Fault { stopped } => {
+                earlier.get_or_insert(stopped);
+                None
+            }
+            Heard::Stop | Heard::Statistics { .. } | Heard::Guarded | Heard::Failed { .. } => None,
+        })?;
+        if answer.is_none() {
+            self.log
+                .warn("the supervisor does not say what it has seen of stopped DMA");
+        }
+        Ok(answer.unwrap_or_default())
+    }
+
+    /// Writes the figures, where the operator wants them.
+    fn write(&self, stats: &Stats, counters: &CounterView, end: Option<&RunEnd>) {
+        let Some(path) = self.options.stats.as_deref() else {
+            return;
+        };
+        if let Err(error) = stats.write(path, counters, end) {
+            self.log.say(&format!(
+                "statistics are not written: {}: {error}",
+                path.display()
+            ));
+        }
+    }
+
+    /// Lets some time pass; the end, where the operator wants it meanwhile.
+    fn pause(&self, time: Duration) -> Result<Option<RunEnd>, Fault> {
+        let over = Instant::now() + time;
+        loop {
+            let left = over.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            let word = self.link.wait(left);
+            match word.map_err(Fault::io("hearing the supervisor"))? {
+                Next::Word(Heard::Stop) => return Ok(Some(RunEnd::Stopped)),
+                Next::Gone => return Ok(Some(RunEnd::Abandoned)),
+                Next::Nothing | Next::Word(_) => {}
+            }
+        }
+    }
+}
+
+/// The plan as it would be made now: refused where a check fails by now, or a function is not what it was.
+fn again(plan: &Plan, replan: &Replan<'_>) -> Result<Plan, Fault> {
+    let later = replan().map_err(Fault::Refused)?;
+    plan.agrees_with(&later).map_err(|bdf| {
+        Report::new(
+            ErrorId::DeviceChanged,
+            format!("device {bdf} is not what the plan was made from"),
+            "its group, its BARs, its interrupts or its reset methods differ between two readings of sysfs",
+            "find out who changes the VFs of its PF, then run it again",
+        )
+    })?;
+    Ok(later)
+}
+
+/// Notices a guest that reboots so fast that it keeps the host busy with resets.
+struct Brake {
+    recent: [Option<Instant>; 8],
+}
+
+impl Brake {
+    /// As many reboots as `recent` holds within this time are too many.
+    const WINDOW: Duration = Duration::from_secs(10);
+    /// How long the guest is held.
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    const fn new() -> Self {
+        Self { recent: [None; 8] }
+    }
+
+    /// Notes a reboot.
+    fn is_too_fast(&mut self) -> bool {
+        self.recent.rotate_right(1);
+        let [newest, .., oldest] = &mut self.recent;
+        *newest = Some(Instant::now());
+        oldest.is_some_and(|oldest| oldest.elapsed() < Self::WINDOW)
+    }
+}

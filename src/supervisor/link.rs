@@ -1,0 +1,287 @@
+//! What the supervisor and the keeper say to each other: a few typed words over a pair of sockets.
+//!
+//! The supervisor looks at the console and at the kernel log, which hostile hands can write to; the keeper can touch the
+//! host. So the keeper takes from the supervisor only these words, each of bounded length, and waits for none of them
+//! without end.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use iommu::events::Access;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// The longest word in bytes: the figures of as many functions as a guest can have, and one reason in the kernel's words.
+const WORD_BYTES: usize = 8192;
+/// How long an answer may take before the asker goes on without it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the supervisor has seen of stopped DMA so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Seen {
+    /// For each function in the plan's order: how many, and the address of the last one.
+    pub(super) functions: Vec<(u64, Option<u64>)>,
+    /// Records of the kernel log that could not be read.
+    pub(super) lost: u64,
+}
+
+/// A request of a device that the IOMMU stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stopped {
+    /// The function, by its place in the plan.
+    pub(super) function: usize,
+    /// What was tried.
+    pub(super) access: Access,
+    /// Where.
+    pub(super) address: u64,
+    /// Why it was stopped, in the kernel's words.
+    pub(super) reason: String,
+}
+
+/// What the keeper hears.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Heard {
+    /// The operator asks to stop the guest.
+    Stop,
+    /// The operator asks for the figures.
+    Statistics {
+        /// Those that the supervisor has.
+        seen: Seen,
+    },
+    /// A device of the guest was stopped, and the guest is to end for it.
+    Fault {
+        /// Which, and why.
+        stopped: Stopped,
+    },
+    /// The supervisor has given everything up, and watches.
+    Guarded,
+    /// The answer to [`Ask::Rest`] and [`Ask::Finish`].
+    Rest {
+        /// The figures.
+        seen: Seen,
+        /// What was seen only now.
+        late: Option<Stopped>,
+    },
+    /// The supervisor cannot do its part.
+    Failed {
+        /// What it was doing.
+        doing: String,
+        /// Why it cannot.
+        why: String,
+    },
+}
+
+/// What the supervisor is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Ask {
+    /// To give up what it does not need any more: the guest is about to run.
+    Guard,
+    /// To copy the rest of the console and to look at the kernel log: V and D are gone.
+    Rest,
+    /// To look once more: the devices are given back.
+    Finish,
+}
+
+/// One end of the pair.
+#[derive(Debug)]
+pub(super) struct Link(OwnedFd);
+
+/// What came, if anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Next<T> {
+    /// Nothing yet.
+    Nothing,
+    /// A word.
+    Word(T),
+    /// Nothing any more: the other side is gone.
+    Gone,
+}
+
+impl Link {
+    /// Two ends that hear each other.
+    ///
+    /// # Errors
+    /// The errno of `socketpair`.
+    pub(super) fn pair() -> io::Result<(Self, Self)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        Ok((Self(one), Self(other)))
+    }
+
+    /// Says a word. One who is gone hears nothing, and its end is noticed elsewhere; so it is with one that does not
+    /// listen while its queue is full.
+    ///
+    /// # Errors
+    /// The errno of `send`.
+    pub(super) fn say(&self, word: &impl Serialize) -> io::Result<()> {
+        let bytes = serde_json::to_vec(word)?;
+        if bytes.len() > WORD_BYTES {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+        }
+        match send(&self.0, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET | Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The next word, without waiting.
+    ///
+    /// # Errors
+    /// The errno of `recv`; `InvalidData` for what is no word.
+    pub(super) fn next<T: DeserializeOwned>(&self) -> io::Result<Next<T>> {
+        let mut bytes = [0_u8; WORD_BYTES];
+        match recv(&self.0, bytes.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((_, 0)) | Err(Errno::CONNRESET) => Ok(Next::Gone),
+            // A longer one is cut, and then it is none.
+            Ok((_, length)) => {
+                let word = bytes.get(..length).unwrap_or(&bytes);
+                Ok(Next::Word(serde_json::from_slice(word)?))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(Next::Nothing),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// The next word, waiting no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::next`], and the errno of `poll`.
+    pub(super) fn wait<T: DeserializeOwned>(&self, limit: Duration) -> io::Result<Next<T>> {
+        let timeout = Timespec::try_from(limit).map_err(io::Error::other)?;
+        let mut waits = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut waits, Some(&timeout)) {
+            Ok(_) | Err(Errno::INTR) => self.next(),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Asks the supervisor, and gives its answer: the first word that `answer` takes. Nothing where it is gone or silent.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub(super) fn ask<A>(
+        &self,
+        asked: Ask,
+        mut answer: impl FnMut(Heard) -> Option<A>,
+    ) -> io::Result<Option<A>> {
+        self.say(&asked)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            match self.wait(left)? {
+                Next::Word(word) => {
+                    if let Some(taken) = answer(word) {
+                        return Ok(Some(taken));
+                    }
+                }
+                Next::Nothing => {}
+                Next::Gone => return Ok(None),
+            }
+        }
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_arrives_as_it_was_said() {
+        let (keeper, supervisor) = Link::pair().unwrap();
+        let stopped = Stopped {
+            function: 1,
+            access: Access::Write,
+            address: u64::MAX,
+            reason: "reason 0x05 \"\u{1b}[2J".to_owned(),
+        };
+        let words = [
+            Heard::Stop,
+            Heard::Fault {
+                stopped: stopped.clone(),
+            },
+            Heard::Rest {
+                seen: Seen {
+                    functions: vec![(3, Some(0x1000)), (0, None)],
+                    lost: 7,
+                },
+                late: Some(stopped),
+            },
+        ];
+        for word in &words {
+            supervisor.say(word).unwrap();
+        }
+        for word in words {
+            assert_eq!(keeper.next().unwrap(), Next::Word(word));
+        }
+        assert_eq!(keeper.next::<Heard>().unwrap(), Next::Nothing);
+        drop(supervisor);
+        assert_eq!(keeper.next::<Heard>().unwrap(), Next::Gone);
+    }
+
+    #[test]
+    fn what_is_no_word_is_an_error() {
+        let (keeper, supervisor) = Link::pair().unwrap();
+        for bytes in [
+            b"{".to_vec(),
+            br#"{"word":"go"}"#.to_vec(),
+            br#"{"word":"fault","stopped":{"function":-1}}"#.to_vec(),
+            // One that is too long is cut.
+            format!("{{\"word\":\"stop\"{}}}", " ".repeat(2 * WORD_BYTES)).into_bytes(),
+        ] {
+            send(&supervisor.0, &bytes, SendFlags::NOSIGNAL).unwrap();
+            assert!(keeper.next::<Heard>().is_err(), "{}", bytes.escape_ascii());
+        }
+        let long = Heard::Failed {
+            doing: "x".repeat(WORD_BYTES),
+            why: String::new(),
+        };
+        assert!(supervisor.say(&long).is_err());
+    }
+
+    #[test]
+    fn a_supervisor_that_is_gone_keeps_nobody_waiting() {
+        let (keeper, supervisor) = Link::pair().unwrap();
+        drop(supervisor);
+        let answer = keeper.ask(Ask::Rest, Some).unwrap();
+        assert_eq!(answer, None);
+    }
+
+    #[test]
+    fn the_most_that_is_told_fits() {
+        let (keeper, supervisor) = Link::pair().unwrap();
+        let word = Heard::Rest {
+            seen: Seen {
+                functions: vec![(u64::MAX, Some(u64::MAX)); jailed::handoff::MAX_FUNCTIONS],
+                lost: u64::MAX,
+            },
+            late: Some(Stopped {
+                function: 0,
+                access: Access::Interrupt,
+                address: u64::MAX,
+                reason: "\u{1}".repeat(super::super::dma_faults::REASON_CHARS),
+            }),
+        };
+        supervisor.say(&word).unwrap();
+        assert_eq!(keeper.next().unwrap(), Next::Word(word));
+    }
+}

@@ -1,0 +1,174 @@
+//! V and D as the keeper sees them: children that end.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    process::{Child, ExitStatus},
+};
+
+use iommu::bdf::Bdf;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    process::{Pid, PidfdFlags, pidfd_open},
+};
+
+use super::{
+    ending::{LastWords, Role, RunEnd},
+    link::{Heard, Link, Next, Seen, Stopped},
+};
+use crate::sys::map::CounterView;
+
+/// V or D, running.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Which.
+    pub(super) role: Role,
+    child: Child,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Takes over a child that was just started.
+    ///
+    /// # Errors
+    /// The errno of `pidfd_open`.
+    pub(super) fn new(role: Role, child: Child) -> io::Result<Self> {
+        let pid = Pid::from_child(&child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self { role, child, pidfd })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Readable when it has ended.
+    #[must_use]
+    pub(super) fn pidfd(&self) -> &OwnedFd {
+        &self.pidfd
+    }
+
+    /// Its exit status, if it has ended.
+    ///
+    /// # Errors
+    /// The errno of `waitpid`.
+    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Ends it at once and waits until the kernel has taken it apart, with its descriptors and mappings.
+    ///
+    /// # Errors
+    /// The errno of `kill` or `waitpid`.
+    pub(super) fn stop(&mut self) -> io::Result<ExitStatus> {
+        self.child.kill()?;
+        self.child.wait()
+    }
+}
+
+/// A guest that runs, and who watches it.
+pub(super) struct Life<'a> {
+    /// V.
+    pub(super) vcpu: &'a mut Process,
+    /// D.
+    pub(super) device: &'a mut Process,
+    /// What V and D leave behind.
+    pub(super) counters: &'a CounterView,
+    /// The supervisor.
+    pub(super) link: &'a Link,
+    /// The guest's functions, by the indices of D and of the plan.
+    pub(super) functions: &'a [Bdf],
+}
+
+impl Life<'_> {
+    /// Waits until the guest has ended in any way; `on_statistics` runs whenever the operator asks for the figures.
+    ///
+    /// # Errors
+    /// The errno of `poll` or of waiting for a child; what the supervisor cannot do.
+    pub(super) fn until_end(&mut self, mut on_statistics: impl FnMut(Seen)) -> io::Result<RunEnd> {
+        loop {
+            until_word(&[&*self.vcpu, &*self.device], self.link, None)?;
+            // D first: when a device fails, D says so, and V may have noticed only that D has gone.
+            for process in [&mut *self.device, &mut *self.vcpu] {
+                if let Some(status) = process.ended()? {
+                    let last = LastWords {
+                        exit: self.counters.last_exit(),
+                        failure: self.counters.device_failure(),
+                        functions: self.functions,
+                    };
+                    return Ok(end_of(process.role, status, &last));
+                }
+            }
+            match self.link.next()? {
+                Next::Nothing => {}
+                Next::Gone => return Ok(RunEnd::Abandoned),
+                Next::Word(Heard::Stop) => return Ok(RunEnd::Stopped),
+                Next::Word(Heard::Statistics { seen }) => on_statistics(seen),
+                Next::Word(Heard::Fault { stopped }) => return self.stopped(&stopped),
+                Next::Word(Heard::Failed { doing, why }) => {
+                    return Err(io::Error::other(format!("{doing}: {why}")));
+                }
+                Next::Word(word @ (Heard::Guarded | Heard::Rest { .. })) => {
+                    return Err(out_of_turn(&word));
+                }
+            }
+        }
+    }
+
+    /// The end for a request that the IOMMU stopped.
+    ///
+    /// # Errors
+    /// Where it is of no function of the guest.
+    pub(super) fn stopped(&self, stopped: &Stopped) -> io::Result<RunEnd> {
+        let bdf = self.functions.get(stopped.function).copied();
+        Ok(RunEnd::DmaFault {
+            bdf: bdf.ok_or_else(|| io::Error::other("a fault of no device of the guest"))?,
+            access: stopped.access,
+            address: stopped.address,
+            reason: stopped.reason.clone(),
+        })
+    }
+}
+
+/// A word of the supervisor that answers nothing.
+pub(super) fn out_of_turn(word: &Heard) -> io::Error {
+    io::Error::other(format!("the supervisor says {word:?} out of turn"))
+}
+
+fn end_of(role: Role, status: ExitStatus, last: &LastWords<'_>) -> RunEnd {
+    match (status.signal(), status.code().map(u8::try_from)) {
+        (Some(signal), _) => RunEnd::Killed { role, signal },
+        (None, Some(Ok(code))) => RunEnd::from_status(role, code, last),
+        (None, _) => RunEnd::Broken {
+            role,
+            status: u8::MAX,
+        },
+    }
+}
+
+/// Waits until one of `processes` has ended, or the supervisor or `socket` has something to say.
+///
+/// # Errors
+/// The errno of `poll`.
+pub(super) fn until_word(
+    processes: &[&Process],
+    link: &Link,
+    socket: Option<&OwnedFd>,
+) -> io::Result<()> {
+    let mut waits = vec![PollFd::new(link, PollFlags::IN)];
+    waits.extend(
+        processes
+            .iter()
+            .map(|p| PollFd::new(p.pidfd(), PollFlags::IN)),
+    );
+    waits.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
+    match poll(&mut waits, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

@@ -85,6 +85,8 @@ pub(super) struct Console {
     from_guest: OwnedFd,
     to_guest: OwnedFd,
     stdin_open: bool,
+    /// Somebody can still write to the guest's pipe.
+    guest_open: bool,
     escaped: bool,
     /// Typed bytes that the pipe has not taken yet.
     waiting: Vec<u8>,
@@ -122,6 +124,7 @@ impl Console {
             from_guest,
             to_guest,
             stdin_open: is_stdio,
+            guest_open: true,
             escaped: false,
             waiting: Vec::new(),
             unwritten: Vec::new(),
@@ -130,12 +133,14 @@ impl Console {
         })
     }
 
-    /// What to wait for: room at the target while bytes wait for it, else bytes of the guest.
-    pub(super) fn output(&self) -> (BorrowedFd<'_>, PollFlags) {
+    /// What to wait for: room at the target while bytes wait for it, else bytes of the guest while some can come.
+    pub(super) fn output(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         match (&self.target, self.unwritten.is_empty()) {
-            (Target::Stdio, false) => (rustix::stdio::stdout(), PollFlags::OUT),
-            (Target::File(file), false) => (file.as_fd(), PollFlags::OUT),
-            (Target::Off, _) | (_, true) => (self.from_guest.as_fd(), PollFlags::IN),
+            (Target::Stdio, false) => Some((rustix::stdio::stdout(), PollFlags::OUT)),
+            (Target::File(file), false) => Some((file.as_fd(), PollFlags::OUT)),
+            (Target::Off, _) | (_, true) => self
+                .guest_open
+                .then(|| (self.from_guest.as_fd(), PollFlags::IN)),
         }
     }
 
@@ -155,9 +160,13 @@ impl Console {
     pub(super) fn copy_output(&mut self) {
         if self.unwritten.is_empty() {
             let mut bytes = [0_u8; TURN_BYTES];
-            // An error here is an empty pipe: the keeper holds the writing end.
-            let count = rustix::io::read(&self.from_guest, &mut bytes).unwrap_or(0);
-            self.unwritten.extend_from_slice(&bytes[..count]);
+            match rustix::io::read(&self.from_guest, &mut bytes) {
+                // The keeper, who holds the writing end as long as it lives, is gone, or the pipe is.
+                Ok(0) => self.guest_open = false,
+                Ok(count) => self.unwritten.extend_from_slice(&bytes[..count]),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => self.guest_open = false,
+            }
         }
         let written = match &self.target {
             Target::Off => Ok(self.unwritten.len()),
@@ -182,8 +191,7 @@ impl Console {
             tv_sec: 1,
             tv_nsec: 0,
         };
-        loop {
-            let (fd, events) = self.output();
+        while let Some((fd, events)) = self.output() {
             let is_reading = events == PollFlags::IN;
             let mut waits = [PollFd::from_borrowed_fd(fd, events)];
             let timeout = if is_reading {
@@ -262,5 +270,22 @@ impl Console {
 impl Drop for Console {
     fn drop(&mut self) {
         self.restore_terminal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_is_gone_is_not_waited_for() {
+        let (host, guest) = pipes().unwrap();
+        let mut console = Console::new(Target::Off, host).unwrap();
+        rustix::io::write(guest.both().0, b"last words").unwrap();
+        console.copy_rest();
+        assert!(console.output().is_some(), "more may come");
+        drop(guest);
+        console.copy_rest();
+        assert!(console.output().is_none());
     }
 }

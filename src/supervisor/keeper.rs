@@ -29,7 +29,7 @@ use super::{
 use crate::{
     error::{ErrorId, Report},
     plan::Plan,
-    spec::OnReboot,
+    spec::{ConsoleSpec, OnReboot},
     sys::map::CounterView,
 };
 
@@ -45,8 +45,8 @@ pub(super) struct Keeper<'a> {
     pub(super) log: &'a Log,
     /// The supervisor.
     pub(super) link: Link,
-    /// D's ends of the console, where the guest has one.
-    pub(super) console: Option<GuestEnds>,
+    /// D's ends of the console.
+    pub(super) console: GuestEnds,
     /// The supervisor's process id.
     pub(super) supervisor: u32,
 }
@@ -118,7 +118,7 @@ impl Keeper<'_> {
                 initramfs: files.initramfs(),
                 images: files.images(),
                 devices: assigned.devices(),
-                console: self.console.as_ref().map(GuestEnds::both),
+                console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
             };
             let running = launch(&programs, &parts, &self.link)?;
             drop(parts);

@@ -42,7 +42,6 @@ use self::{
 use crate::{
     error::{ErrorId, Report},
     plan::Plan,
-    spec::ConsoleSpec,
     state::State,
     sys::{
         fork::{Child, Ended, Side, fork},
@@ -120,7 +119,7 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                 replan,
                 log: &log,
                 link: keepers,
-                console: (plan.console != ConsoleSpec::Off).then_some(guest_ends),
+                console: guest_ends,
                 supervisor,
             };
             keeper.keep().map(Outcome::Ended)

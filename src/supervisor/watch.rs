@@ -123,14 +123,15 @@ impl Watch<'_> {
             PollFd::new(&self.link, PollFlags::IN),
             PollFd::new(&self.signals, PollFlags::IN),
         ];
-        let (output, events) = self.console.output();
-        waits.push(PollFd::from_borrowed_fd(output, events));
-        let input = self.console.input();
-        if let Some(input) = input {
-            waits.push(PollFd::from_borrowed_fd(input, PollFlags::IN));
-        }
+        let mut wait_for = |fd, events| {
+            waits.push(PollFd::from_borrowed_fd(fd, events));
+            waits.len() - 1
+        };
+        let output = self.console.output();
+        let output = output.map(|(fd, events)| wait_for(fd, events));
+        let input = self.console.input().map(|fd| wait_for(fd, PollFlags::IN));
         if let Some(faults) = self.faults.fd() {
-            waits.push(PollFd::from_borrowed_fd(faults, PollFlags::IN));
+            wait_for(faults, PollFlags::IN);
         }
         let soon = self.console.has_waiting_input().then_some(SOON);
         let patience = soon.into_iter().chain(self.faults.patience()).min();
@@ -142,10 +143,13 @@ impl Watch<'_> {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let is_ready = |at: usize| waits.get(at).is_some_and(|w| !w.revents().is_empty());
+        let is_ready = |at: Option<usize>| {
+            at.and_then(|at| waits.get(at))
+                .is_some_and(|w| !w.revents().is_empty())
+        };
         Ok(Ready {
-            output: is_ready(2),
-            input: input.is_some() && is_ready(3),
+            output: is_ready(output),
+            input: is_ready(input),
         })
     }
 }

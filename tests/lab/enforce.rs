@@ -147,7 +147,7 @@ fn second_run_of_a_vf_is_refused_and_told_who_has_it() {
         "the first has it still"
     );
     // Killed without a chance to clean up: the lock ends with the process.
-    first.signal("KILL");
+    host::shell(&format!("kill -KILL {}", first.keeper_pid()));
     first.end();
     let transcript = GuestFile::small("third", "lspci").device(&bdf).run();
     contains(

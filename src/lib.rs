@@ -3,6 +3,9 @@
 //! This library is the supervisor S and the operator's tool. What runs beside the guest is the package `jailed`.
 //! The order of the `mod` lines is the dependency order: read top to bottom, it is the program.
 
+#[cfg(all(feature = "breakout", not(debug_assertions)))]
+compile_error!("`breakout` is for tests in the lab: build it with `--profile breakout`");
+
 pub mod error;
 pub mod spec;
 

@@ -18,7 +18,7 @@ struct Rule {
 }
 
 /// The contract between the supervisor and V and D.
-const CONTRACT: Option<&[&str]> = Some(&["addr", "machine", "handoff", "ring"]);
+const CONTRACT: Option<&[&str]> = Some(&["addr", "machine", "handoff", "ring", "stall"]);
 /// What would make a pure folder depend on something else than its arguments.
 const IMPURE: &[&str] = &[
     "std::fs",
@@ -153,8 +153,16 @@ const RULES: &[Rule] = &[
         forbidden: PATHS,
     },
     Rule {
+        place: "src/jailed/stall.rs",
+        modules: &["handoff"],
+        jailed: None,
+        forbidden: PATHS,
+    },
+    Rule {
         place: "src/jailed/device",
-        modules: &["addr", "machine", "handoff", "ring", "sys", "device"],
+        modules: &[
+            "addr", "machine", "handoff", "ring", "stall", "sys", "device",
+        ],
         jailed: None,
         forbidden: PATHS,
     },

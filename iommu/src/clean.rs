@@ -164,6 +164,25 @@ impl ConfigSnapshot {
         Self(bytes)
     }
 
+    /// Its bytes in hexadecimal, to be written down.
+    #[must_use]
+    pub fn to_hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The snapshot that was written down as `text`; `None` for what is none.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = text.as_bytes().chunks_exact(2);
+        if text.is_empty() || !digits.remainder().is_empty() || text.contains('+') {
+            return None;
+        }
+        digits
+            .map(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok())
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
     /// What keeps the function from counting as silent: one line each, none for a function that answers, is not bus
     /// master, has no message enabled and no transaction pending.
     #[must_use]

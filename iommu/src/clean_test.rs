@@ -112,3 +112,14 @@ proptest! {
         prop_assert_eq!(before.differences(&before), Vec::<String>::new());
     }
 }
+
+#[test]
+fn a_snapshot_survives_being_written_down() {
+    let snapshot = with(&[(0x04, 0xab), (0xfff, 0x5c)]);
+    let text = snapshot.to_hex();
+    assert_eq!(text.len(), 2 * 4096);
+    assert_eq!(ConfigSnapshot::from_hex(&text), Some(snapshot));
+    for text in ["", "0", "0g", "+1", "é", "12 4"] {
+        assert_eq!(ConfigSnapshot::from_hex(text), None, "{text}");
+    }
+}

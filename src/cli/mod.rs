@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod inventory;
 mod quarantine;
+mod recover;
 mod scene;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -59,6 +60,11 @@ enum Verb {
     Capture(capture::Capture),
     /// List the functions that no guest may have, or release some by name
     Quarantine(quarantine::Quarantine),
+    /// Put right what runs that were killed have left behind
+    Recover(recover::Recover),
+    /// List the steps at which a run can be made to crash
+    #[cfg(feature = "breakout")]
+    CrashSteps,
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +138,9 @@ impl Verb {
             Self::Explain(explain) => explain.json,
             Self::Capture(_) => false,
             Self::Quarantine(quarantine) => quarantine.json,
+            Self::Recover(recover) => recover.json,
+            #[cfg(feature = "breakout")]
+            Self::CrashSteps => false,
         }
     }
 }
@@ -193,6 +202,15 @@ fn do_verb(cli: &Cli) -> Outcome {
                 Err(vec![read_only(&root, "asked for its quarantine", why)])
             }
         }),
+        Verb::Recover(asked) => root().and_then(|root| {
+            if root.is_read_only() {
+                let why = "its devices are not here: nothing was touched";
+                return Err(vec![read_only(&root, "recovered", why)]);
+            }
+            asked.run(&root, &state(&root))
+        }),
+        #[cfg(feature = "breakout")]
+        Verb::CrashSteps => Ok(Done::with(supervisor::crash::steps())),
         Verb::Capture(capture) => capture.run(&root()?),
         Verb::Doctor(doctor) => {
             root().and_then(|root| doctor.run(&root, known_state(&root).as_ref(), color))
@@ -267,7 +285,7 @@ fn make_plan(
     let quarantined: Vec<Report> = spec
         .devices
         .iter()
-        .filter_map(|wish| Some(state?.refusal(wish.bdf)?.at(wish.place.clone())))
+        .filter_map(|wish| Some(state?.withheld(wish.bdf)?.at(wish.place.clone())))
         .collect();
     match planned {
         Ok(plan) if quarantined.is_empty() => Ok(plan),

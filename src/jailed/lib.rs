@@ -5,6 +5,9 @@
 //! The order of the `mod` lines is the dependency order: a module uses only those above it.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(all(feature = "breakout", not(debug_assertions)))]
+compile_error!("`breakout` is for tests in the lab: build it with `--profile breakout`");
+
 // Fixtures are shared with the fuzz targets, which know this package by its name.
 #[cfg(test)]
 extern crate self as jailed;
@@ -14,5 +17,6 @@ pub mod device;
 pub mod handoff;
 pub mod machine;
 pub mod ring;
+pub mod stall;
 pub mod sys;
 pub mod vcpu;

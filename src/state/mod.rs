@@ -4,11 +4,15 @@
 //! quarantine/BDF.json   one file for each function that no guest may have
 //! released/BDF-TIME.json   what was in quarantine, with when and why it was released
 //! in-use/BDF   locked by the run that has the function; says which
+//! journal/GUEST-PID-START.json   what a run changes of the host, locked by it
 //! ```
 
 mod clock;
 mod file;
 mod in_use;
+mod journal;
+#[cfg(test)]
+mod journal_test;
 mod quarantine;
 #[cfg(test)]
 mod state_test;
@@ -23,6 +27,7 @@ use iommu::bdf::Bdf;
 pub use self::{
     clock::now,
     in_use::InUse,
+    journal::{Changes, Journal, Left, ProcessId, Taken},
     quarantine::{Entry, Identity, Record},
 };
 use crate::error::{ErrorId, Report};
@@ -86,11 +91,15 @@ impl State {
         self.folder.join("in-use")
     }
 
+    fn journal(&self) -> PathBuf {
+        self.folder.join("journal")
+    }
+
     fn file_of(&self, bdf: Bdf) -> PathBuf {
         self.quarantine().join(format!("{bdf}.json"))
     }
 
-    fn unwritable(&self, path: &Path, error: &io::Error) -> Report {
+    pub(crate) fn unwritable(&self, path: &Path, error: &io::Error) -> Report {
         Report::new(
             ErrorId::StateUnwritable,
             format!(

@@ -4,7 +4,11 @@
 //! attached to the guest's own IOMMU context, reset, and silent, which was read back from the hardware. They are given
 //! back by [`Assigned::release`].
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
+};
 
 use iommu::{
     IommuError as Error,
@@ -17,20 +21,38 @@ use iommu::{
     topology::Topology,
 };
 
-use super::{fault::Fault, log::Log, refusal::failed, space::Space};
+use super::{
+    crash::{self, Step},
+    fault::Fault,
+    log::Log,
+    processes,
+    refusal::failed,
+    release::identity,
+    space::Space,
+};
 use crate::{
     error::{ErrorId, Report},
     plan::{self, Interface, OpenedFunction, Plan, Region},
-    state::{InUse, State},
+    state::{self, Changes, InUse, Journal, State},
 };
 
-/// What was taken so far.
+/// What is taken from the host for a plan.
 #[derive(Debug)]
 pub(super) struct Assigned<'a> {
     pub(super) plan: &'a Plan,
+    pub(super) taken: Taken<'a>,
+}
+
+/// What was taken so far, and is to be given back.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    pub(super) guest: &'a str,
+    pub(super) functions: Vec<Bdf>,
     pub(super) root: &'a SysRoot,
     /// Given back last, so that no other run begins with a function before this one is through with it.
     pub(super) reserved: Vec<InUse>,
+    /// There from before the first change until all is undone.
+    pub(super) journal: Option<Journal>,
     pub(super) bound: Vec<Binding>,
     pub(super) devices: Vec<Opened>,
     /// Functions that are not clean, and what was found.
@@ -49,20 +71,17 @@ impl<'a> Assigned<'a> {
     /// Nothing taken yet.
     #[must_use]
     pub(super) fn none(plan: &'a Plan, root: &'a SysRoot) -> Self {
+        let functions = plan.functions.iter().map(|function| function.bdf);
         Self {
             plan,
-            root,
-            reserved: Vec::new(),
-            bound: Vec::new(),
-            devices: Vec::new(),
-            unclean: Vec::new(),
+            taken: Taken::none(&plan.name, functions.collect(), root),
         }
     }
 
     /// Keeps other runs from the functions, and shows that each could be quarantined. Touches no device.
     ///
     /// # Errors
-    /// `device-in-use`, `state-unwritable`.
+    /// `device-in-use`, `recover-needed`, `state-unwritable`.
     pub(super) fn reserve(&mut self, state: &State, log: &Log) -> Result<(), Fault> {
         if self.plan.functions.is_empty() {
             return Ok(());
@@ -82,25 +101,103 @@ impl<'a> Assigned<'a> {
                     taken.bdf()
                 ));
             }
-            self.reserved.push(taken);
+            self.taken.reserved.push(taken);
+            state.check_recovered(function.bdf)?;
         }
+        crash::point(Step::Reserved);
         Ok(())
     }
 
-    /// Binds the functions to vfio-pci.
+    /// Writes down what is about to change of the host: `cgroup` is the guest's folder, below the host's root. Nothing was
+    /// changed before.
     ///
     /// # Errors
-    /// `device-bind-failed`, `device-host-driver`, `host-not-restored`.
-    pub(super) fn bind(&mut self, log: &Log) -> Result<(), Fault> {
+    /// `device-bind-failed`, `device-host-driver`, `state-unwritable`.
+    pub(super) fn write_down(
+        &mut self,
+        state: &State,
+        cgroup: Option<PathBuf>,
+    ) -> Result<(), Fault> {
+        if self.plan.functions.is_empty() && cgroup.is_none() {
+            return Ok(());
+        }
+        let root = self.taken.root;
+        let mut functions = Vec::new();
         for function in &self.plan.functions {
             let bdf = function.bdf;
-            let binding =
-                Binding::bind(self.root, bdf, VFIO_PCI).map_err(|error| failed(bdf, &error))?;
-            log.say(&format!(
-                "{bdf} is bound to vfio-pci (before: {})",
-                binding.driver_before().unwrap_or("no driver")
-            ));
-            self.bound.push(binding);
+            functions.push(state::Taken {
+                binding: Binding::plan(root, bdf, VFIO_PCI).map_err(|error| failed(bdf, &error))?,
+                device: identity(root, bdf),
+                before: None,
+            });
+        }
+        let doing = || Fault::io("finding this process");
+        let owner = processes::identify(root, std::process::id())
+            .and_then(|own| own.ok_or(io::ErrorKind::NotFound.into()))
+            .map_err(doing())?;
+        let boot = processes::boot(root)
+            .map_err(io::Error::other)
+            .map_err(doing())?;
+        let changes = Changes::new(&self.plan.name, owner, boot, functions, cgroup);
+        self.taken.journal = Some(Journal::begin(state, changes)?);
+        crash::point(Step::JournalWritten);
+        Ok(())
+    }
+
+    /// Writes down the processes that run beside the guest from now on.
+    ///
+    /// # Errors
+    /// [`Fault::Io`].
+    pub(super) fn note_processes(&mut self, pids: &[u32]) -> Result<(), Fault> {
+        let Some(journal) = &mut self.taken.journal else {
+            return Ok(());
+        };
+        let root = self.taken.root;
+        let found: io::Result<Vec<_>> = pids
+            .iter()
+            .filter_map(|pid| processes::identify(root, *pid).transpose())
+            .collect();
+        found
+            .and_then(|found| journal.update(|changes| changes.processes = found))
+            .map_err(Fault::io("writing the processes into the journal"))
+    }
+
+    /// Writes down what the functions are like before the guest.
+    fn note_snapshots(&mut self) -> Result<(), Fault> {
+        let Taken {
+            journal, devices, ..
+        } = &mut self.taken;
+        let Some(journal) = journal else {
+            return Ok(());
+        };
+        let note = |changes: &mut Changes| {
+            for (taken, opened) in changes.functions.iter_mut().zip(devices) {
+                taken.before = opened.before.as_ref().map(ConfigSnapshot::to_hex);
+            }
+        };
+        journal
+            .update(note)
+            .map_err(Fault::io("writing the devices' state into the journal"))?;
+        crash::point(Step::SnapshotsWritten);
+        Ok(())
+    }
+
+    /// Binds the functions to vfio-pci, as it was written down.
+    ///
+    /// # Errors
+    /// `device-bind-failed`, `device-host-driver`.
+    pub(super) fn bind(&mut self, log: &Log) -> Result<(), Fault> {
+        let journal = self.taken.journal.as_ref();
+        let planned = journal.map_or(&[][..], |journal| &journal.changes().functions);
+        for binding in planned.iter().map(|taken| taken.binding.clone()) {
+            let bdf = binding.bdf();
+            let before = binding.driver_before().unwrap_or("no driver").to_owned();
+            // A failure on the way is undone, too.
+            let applied = binding.apply(self.taken.root);
+            self.taken.bound.push(binding);
+            applied.map_err(|error| failed(bdf, &error))?;
+            log.say(&format!("{bdf} is bound to vfio-pci (before: {before})"));
+            crash::point(Step::Bound);
         }
         Ok(())
     }
@@ -114,9 +211,10 @@ impl<'a> Assigned<'a> {
             return Ok(None);
         };
         // Nodes of device files exist only since the functions are bound.
-        let topology = Topology::read(self.root).map_err(|error| failed(first.bdf, &error))?;
-        let mut space =
-            AddressSpace::open(interface, self.root).map_err(|error| failed(first.bdf, &error))?;
+        let topology =
+            Topology::read(self.taken.root).map_err(|error| failed(first.bdf, &error))?;
+        let mut space = AddressSpace::open(interface, self.taken.root)
+            .map_err(|error| failed(first.bdf, &error))?;
         let mut reserved = Vec::new();
         for function in &self.plan.functions {
             let failed = |error: Error| failed(function.bdf, &error);
@@ -129,13 +227,16 @@ impl<'a> Assigned<'a> {
                 .as_ref()
                 .map(|uuid| VfToken::new(uuid.bytes()));
             let device = space.attach(&node).map_err(failed)?;
+            crash::point(Step::Attached);
             let silenced = self.silence(&device);
-            self.devices.push(Opened {
+            self.taken.devices.push(Opened {
                 device,
                 before: silenced.as_ref().ok().cloned(),
             });
             silenced?;
+            crash::point(Step::Silenced);
         }
+        self.note_snapshots()?;
         Ok(Some(Space { space, reserved }))
     }
 
@@ -144,7 +245,8 @@ impl<'a> Assigned<'a> {
     /// # Errors
     /// `device-open-failed`.
     pub(super) fn opened(&self) -> Result<Vec<OpenedFunction>, Fault> {
-        self.devices
+        self.taken
+            .devices
             .iter()
             .zip(&self.plan.functions)
             .map(|(opened, function)| {
@@ -156,7 +258,11 @@ impl<'a> Assigned<'a> {
     /// The devices' descriptors, in the plan's order.
     #[must_use]
     pub(super) fn devices(&self) -> Vec<BorrowedFd<'_>> {
-        self.devices.iter().map(|d| d.device.as_fd()).collect()
+        self.taken
+            .devices
+            .iter()
+            .map(|d| d.device.as_fd())
+            .collect()
     }
 
     /// Stops the devices and resets them, for the same guest's next life.
@@ -164,12 +270,13 @@ impl<'a> Assigned<'a> {
     /// # Errors
     /// `device-reset-failed`.
     pub(super) fn reset_for_reboot(&mut self) -> Result<(), Fault> {
-        let devices = std::mem::take(&mut self.devices);
+        let devices = std::mem::take(&mut self.taken.devices);
         stop_all(&devices);
         let silenced = devices
             .iter()
             .try_for_each(|opened| self.silence(&opened.device).map(drop));
-        self.devices = devices;
+        self.taken.devices = devices;
+        crash::point(Step::ResetForReboot);
         silenced
     }
 
@@ -177,10 +284,11 @@ impl<'a> Assigned<'a> {
     fn silence(&mut self, device: &Device) -> Result<ConfigSnapshot, Fault> {
         let bdf = device.bdf();
         if let Err(error) = quiesce(device) {
-            self.unclean.push((bdf, vec![error.to_string()]));
+            self.taken.unclean.push((bdf, vec![error.to_string()]));
             return Err(failed(bdf, &error));
         }
-        let snapshot = ConfigSnapshot::read(self.root, bdf).map_err(|error| failed(bdf, &error))?;
+        let snapshot =
+            ConfigSnapshot::read(self.taken.root, bdf).map_err(|error| failed(bdf, &error))?;
         let noise = snapshot.noise();
         let Some(first) = noise.first() else {
             return Ok(snapshot);
@@ -191,8 +299,25 @@ impl<'a> Assigned<'a> {
             format!("after its reset, {first}"),
             "reset the PF or the host; the device must not go to another guest in this state",
         );
-        self.unclean.push((bdf, noise));
+        self.taken.unclean.push((bdf, noise));
         Err(report.into())
+    }
+}
+
+impl<'a> Taken<'a> {
+    /// Nothing of `functions` so far.
+    #[must_use]
+    pub(super) const fn none(guest: &'a str, functions: Vec<Bdf>, root: &'a SysRoot) -> Self {
+        Self {
+            guest,
+            functions,
+            root,
+            reserved: Vec::new(),
+            journal: None,
+            bound: Vec::new(),
+            devices: Vec::new(),
+            unclean: Vec::new(),
+        }
     }
 }
 

@@ -16,10 +16,11 @@ use super::{
     Options, Replan,
     assign::Assigned,
     console::GuestEnds,
+    crash::{self, Step},
     ending::RunEnd,
     fault::Fault,
     files::{Files, check_kvm},
-    launch::{Parts, Programs, Running, launch},
+    launch::{Parts, Programs, Running, launch, stopped},
     link::{Ask, Heard, Link, Next, Seen, Stopped},
     log::Log,
     process::Life,
@@ -66,7 +67,7 @@ impl Keeper<'_> {
         if let Ok(end) = &ended {
             log.say(&end.sentence());
         }
-        let left = assigned.release(&self.options.state, log);
+        let left = assigned.taken.release(&self.options.state, log);
         // A device that goes on after its guest has ended is told of, too.
         if let Err(error) = self.rest(Ask::Finish) {
             log.warn(&format!("the supervisor does not answer: {error}"));
@@ -88,6 +89,7 @@ impl Keeper<'_> {
 
         // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
         assigned.reserve(&options.state, log)?;
+        assigned.write_down(&options.state, None)?;
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
         let bound = again(plan, self.replan)?;
@@ -97,6 +99,7 @@ impl Keeper<'_> {
         stats.step("assigned", log);
 
         let mut ram = Ram::create(plan, log)?;
+        crash::point(Step::RamMade);
         stats.step("ram", log);
         let opened = assigned.opened()?;
         // Before anything of a BAR is mapped: it compares what the devices say with the plan.
@@ -120,8 +123,15 @@ impl Keeper<'_> {
                 devices: assigned.devices(),
                 console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
             };
-            let running = launch(&programs, &parts, &self.link)?;
+            let mut running = launch(&programs, &parts, &self.link)?;
             drop(parts);
+            if let Err(fault) = assigned.note_processes(&[running.vcpu.pid(), running.device.pid()])
+            {
+                return Err(stopped(
+                    fault,
+                    &mut [&mut running.vcpu, &mut running.device],
+                ));
+            }
             stats.step("running", log);
             let end = self.one_life(running, &mut stats)?;
             if end != RunEnd::RebootRequested || plan.on_reboot == OnReboot::Exit {
@@ -162,7 +172,9 @@ impl Keeper<'_> {
         });
         // V first: its mappings hold the BARs open, and no vCPU may run while the device is being taken away.
         let vcpu_gone = life.vcpu.stop();
+        crash::point(Step::VcpuStopped);
         let device_gone = life.device.stop();
+        crash::point(Step::DeviceStopped);
         let mut end = end.map_err(Fault::io("waiting for the guest"))?;
         vcpu_gone.map_err(Fault::io("stopping narrows-vcpu"))?;
         device_gone.map_err(Fault::io("stopping narrows-device"))?;

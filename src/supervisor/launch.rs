@@ -21,6 +21,7 @@ use rustix::{
 };
 
 use super::{
+    crash::{self, Step, Who},
     ending::{Role, RunEnd},
     fault::Fault,
     link::{Ask, Heard, Link, Next},
@@ -131,10 +132,13 @@ pub(super) fn launch(
     }
     debug_assert_eq!(fds.len(), count(DeviceFds::of(parts.handoff).end()));
     let mut device = start(Role::Device, &programs.device, &fds)?;
+    crash::is_running(Who::Device, device.pid());
+    crash::point(Step::DeviceStarted);
     drop(device_end);
     if let Err(fault) = until_ready(&mut device, &device_word, link) {
         return Err(stopped(fault, &mut [&mut device]));
     }
+    crash::point(Step::DeviceReady);
 
     let (vcpu_word, vcpu_end) = control_pair().map_err(making("a control socket"))?;
     let mut fds = vec![
@@ -154,14 +158,18 @@ pub(super) fn launch(
         Ok(vcpu) => vcpu,
         Err(fault) => return Err(stopped(fault, &mut [&mut device])),
     };
+    crash::is_running(Who::Vcpu, vcpu.pid());
+    crash::point(Step::VcpuStarted);
     drop(vcpu_end);
     let gone = until_ready(&mut vcpu, &vcpu_word, link)
+        .inspect(|()| crash::point(Step::VcpuReady))
         .and_then(|()| guard(link))
         .and_then(|()| go(&device_word))
         .and_then(|()| go(&vcpu_word));
     if let Err(fault) = gone {
         return Err(stopped(fault, &mut [&mut vcpu, &mut device]));
     }
+    crash::point(Step::Gone);
     Ok(Running {
         vcpu,
         device,
@@ -181,7 +189,7 @@ fn start(role: Role, program: &Path, fds: &[BorrowedFd<'_>]) -> Result<Process, 
 }
 
 /// Ends what was started, and keeps the first fault.
-fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
+pub(super) fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
     for process in processes {
         if let Err(error) = process.stop() {
             return Fault::Io {

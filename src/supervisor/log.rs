@@ -1,6 +1,7 @@
 //! What the operator is told while a guest runs: one line an event, on standard error, with the time since the start.
 
 use std::{
+    cell::RefCell,
     io::Write,
     time::{Duration, Instant},
 };
@@ -13,6 +14,8 @@ pub(super) struct Log {
     guest: String,
     start: Instant,
     is_quiet: bool,
+    /// The lines, for who wants them at the end.
+    kept: Option<RefCell<Vec<String>>>,
 }
 
 impl Log {
@@ -23,17 +26,41 @@ impl Log {
             guest: guest.to_owned(),
             start: Instant::now(),
             is_quiet,
+            kept: None,
         }
+    }
+
+    /// A log that keeps its lines, and with `is_silent` writes none.
+    #[must_use]
+    pub(super) fn keeping(guest: &str, is_silent: bool) -> Self {
+        Self {
+            kept: Some(RefCell::default()),
+            ..Self::new(guest, is_silent)
+        }
+    }
+
+    /// The lines that were kept.
+    #[must_use]
+    pub(super) fn into_lines(self) -> Vec<String> {
+        self.kept.map(RefCell::into_inner).unwrap_or_default()
     }
 
     /// Writes one line that no option silences: what an operator accepted must be seen at every start.
     pub(super) fn warn(&self, line: &str) {
+        if let Some(kept) = &self.kept {
+            kept.borrow_mut().push(line.to_owned());
+            if self.is_quiet {
+                return;
+            }
+        }
         self.write(line);
     }
 
     /// Writes one line, unless the operator wants none. Standard error that is closed is no reason to stop a guest.
     pub(super) fn say(&self, line: &str) {
-        if !self.is_quiet {
+        if self.kept.is_some() {
+            self.warn(line);
+        } else if !self.is_quiet {
             self.write(line);
         }
     }

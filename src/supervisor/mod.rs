@@ -7,6 +7,10 @@
 
 mod assign;
 mod console;
+#[cfg(feature = "breakout")]
+pub mod crash;
+#[cfg(not(feature = "breakout"))]
+mod crash;
 mod dma_faults;
 mod ending;
 mod fault;
@@ -16,7 +20,9 @@ mod launch;
 mod link;
 mod log;
 mod process;
+mod processes;
 mod ram;
+mod recover;
 mod refusal;
 mod release;
 mod space;
@@ -28,7 +34,6 @@ use std::{io, path::PathBuf};
 use iommu::sysfs::SysRoot;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-pub use self::ending::{Role, RunEnd};
 use self::{
     console::{Console, pipes},
     dma_faults::DmaFaults,
@@ -38,6 +43,10 @@ use self::{
     link::Link,
     log::Log,
     watch::Watch,
+};
+pub use self::{
+    ending::{Role, RunEnd},
+    recover::{Recovered, recover},
 };
 use crate::{
     error::{ErrorId, Report},
@@ -79,6 +88,7 @@ pub enum Outcome {
 /// # Errors
 /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
 pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcome, Vec<Report>> {
+    crash::is_running(crash::Who::Supervisor, std::process::id());
     let log = Log::new(&plan.name, options.is_quiet);
     for warning in &plan.warnings {
         log.warn(&format!("warning[{}]: {}", warning.id, warning.what));

@@ -19,7 +19,8 @@ use iommu::{
 };
 
 use super::{
-    assign::{Assigned, quiesce, stop_all},
+    assign::{Taken, quiesce, stop_all},
+    crash::{self, Step},
     log::Log,
 };
 use crate::{
@@ -31,7 +32,7 @@ use crate::{
 const TAKING: Duration = Duration::from_secs(5);
 const TAKING_POLL: Duration = Duration::from_millis(5);
 
-impl Assigned<'_> {
+impl Taken<'_> {
     /// Gives everything back. What fails does not keep the rest from being given back.
     #[must_use]
     pub(super) fn release(mut self, state: &State, log: &Log) -> Vec<Report> {
@@ -40,6 +41,7 @@ impl Assigned<'_> {
         let mut taken_back = Vec::new();
         let devices = std::mem::take(&mut self.devices);
         stop_all(&devices);
+        crash::point(Step::MastersOff);
         for opened in devices {
             let bdf = opened.device.bdf();
             match quiesce(&opened.device) {
@@ -47,7 +49,9 @@ impl Assigned<'_> {
                 Err(error) if is_locked(&error) => taken_back.push((bdf, opened.before, error)),
                 Err(error) => unclean.push((bdf, vec![error.to_string()])),
             }
-            // Closed here: the kernel lets nobody else have it before.
+            // The kernel lets nobody else have it before it is closed.
+            drop(opened.device);
+            crash::point(Step::Closed);
         }
         for (bdf, before, error) in taken_back {
             let evidence = after_taking(root, bdf, before.as_ref(), &error, log);
@@ -57,6 +61,7 @@ impl Assigned<'_> {
         for binding in self.bound.iter().rev() {
             let bdf = binding.bdf();
             let restored = binding.restore(root);
+            crash::point(Step::Restored);
             if !bind::is_there(root, bdf) {
                 log.say(&format!("{bdf} is gone: the host has removed it"));
                 continue;
@@ -69,15 +74,24 @@ impl Assigned<'_> {
                 Err(error) => left.push(not_restored(bdf, &error)),
             }
         }
+        let is_restored = left.is_empty();
         left.extend(self.quarantine(&unclean, state, log));
+        // What could not be put back stays written down, for `narrows recover`.
+        if is_restored && let Some(journal) = self.journal {
+            crash::point(Step::GivenBack);
+            let path = journal.path().to_owned();
+            if let Err(error) = journal.remove() {
+                left.push(state.unwritable(&path, &error));
+            }
+            crash::point(Step::JournalRemoved);
+        }
         left
     }
 
     /// Puts the functions for which there is evidence into quarantine, each once.
     fn quarantine(&self, unclean: &[(Bdf, Vec<String>)], state: &State, log: &Log) -> Vec<Report> {
         let mut reports = Vec::new();
-        for function in &self.plan.functions {
-            let bdf = function.bdf;
+        for &bdf in &self.functions {
             let mut evidence: Vec<String> = Vec::new();
             for found in unclean.iter().filter(|(of, _)| *of == bdf) {
                 for line in &found.1 {
@@ -92,9 +106,11 @@ impl Assigned<'_> {
             }
             let reason = "it did not come back clean";
             let device = identity(self.root, bdf);
-            let record = Record::new(bdf, device, reason, evidence.clone(), &self.plan.name);
+            let record = Record::new(bdf, device, reason, evidence.clone(), self.guest);
+            crash::point(Step::Unclean);
             let mut report = match state.put_into_quarantine(&record) {
                 Ok(path) => {
+                    crash::point(Step::Quarantined);
                     log.warn(&format!(
                         "{bdf} is in quarantine: {reason} ({})",
                         path.display()
@@ -126,7 +142,7 @@ impl Assigned<'_> {
 }
 
 /// What keeps a function from counting as clean: none where it is silent and as it was `before`.
-fn traces(root: &SysRoot, bdf: Bdf, before: Option<&ConfigSnapshot>) -> Vec<String> {
+pub(super) fn traces(root: &SysRoot, bdf: Bdf, before: Option<&ConfigSnapshot>) -> Vec<String> {
     let after = match ConfigSnapshot::read(root, bdf) {
         Ok(after) => after,
         Err(error) => return vec![error.to_string()],
@@ -187,7 +203,7 @@ fn after_taking(
 }
 
 /// What the function is, for who has to find it later.
-fn identity(root: &SysRoot, bdf: Bdf) -> Identity {
+pub(super) fn identity(root: &SysRoot, bdf: Bdf) -> Identity {
     let read = |name: &str| {
         root.read_text(function_path(bdf).join(name))
             .unwrap_or_else(|error| error.to_string())

@@ -14,7 +14,15 @@ use iommu::{
 };
 use jailed::addr::GpaRange;
 
-use super::{assign::Assigned, fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
+use super::{
+    assign::Assigned,
+    crash::{self, Step},
+    fault::Fault,
+    files::Files,
+    log::Log,
+    ram::Ram,
+    stats::Dma,
+};
 use crate::{
     error::{ErrorId, Report},
     plan::{OpenedFunction, Plan, iova_of},
@@ -57,6 +65,7 @@ impl Space {
                 kind: Kind::Ram,
             };
             space.map(&mapping).map_err(failed)?;
+            crash::point(Step::Mapped);
         }
         for (image, file) in plan.images.iter().zip(files.images()) {
             let (permission, kind) = match image.mode {
@@ -74,7 +83,7 @@ impl Space {
             space.map(&mapping).map_err(failed)?;
         }
         for part in plan.open_parts() {
-            let devices = assigned.devices.iter().zip(opened);
+            let devices = assigned.taken.devices.iter().zip(opened);
             let mut of_function = devices.filter(|(d, _)| d.device.bdf() == part.function.bdf);
             let region = of_function.next().and_then(|(opened, facts)| {
                 let offset = facts.bars.get(part.bar)?.offset.checked_add(part.offset)?;
@@ -98,6 +107,7 @@ impl Space {
             ));
         }
         let sealed = space.seal();
+        crash::point(Step::Sealed);
         let dma = Dma {
             mappings: sealed.ledger().entries().len() as u64,
             bytes: sealed.ledger().total().raw(),

@@ -9,6 +9,7 @@
 )]
 
 use jailed::handoff::{Ending, VcpuFds};
+use jailed::stall::{self, Point};
 use jailed::sys::syscall::{Fd, exit_group};
 use jailed::vcpu::failure::Failure;
 use jailed::vcpu::run::{Guest, run_vcpu};
@@ -39,11 +40,15 @@ extern "C" fn narrows_main() -> ! {
 fn build() -> Result<&'static Guest, Failure> {
     let handoff = setup::take_handoff()?;
     let fds = setup::check_descriptors(handoff)?;
+    stall::at(handoff, Point::VcpuHandoff);
     let ring = setup::map_ring(handoff)?;
+    stall::at(handoff, Point::VcpuRing);
 
     let (kvm, vm) = setup::create_vm()?;
+    stall::at(handoff, Point::VcpuVm);
     let mut slots = setup::Slots::new(vm);
     let mut ram = slots.map_ram(handoff)?;
+    stall::at(handoff, Point::VcpuRam);
     let images = boot::Images {
         kernel: Fd::new(VcpuFds::KERNEL),
         initramfs: Fd::new(VcpuFds::INITRAMFS),
@@ -52,12 +57,16 @@ fn build() -> Result<&'static Guest, Failure> {
     registers::write_gdt(&mut ram, entry).map_err(boot::fill_failure)?;
     slots.map_images(handoff, fds)?;
     slots.map_bars(handoff, fds)?;
+    stall::at(handoff, Point::VcpuLoaded);
 
     setup::add_devices(vm, handoff, fds)?;
     setup::add_vectors(vm, handoff, fds)?;
+    stall::at(handoff, Point::VcpuHooked);
     let vcpus = setup::create_vcpus(kvm, vm, handoff, entry)?;
 
     let guest = setup::start_threads(handoff, ring, vm, vcpus)?;
+    stall::at(handoff, Point::VcpuThreads);
     setup::close_list(fds)?;
+    stall::at(handoff, Point::VcpuClosed);
     Ok(guest)
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     handoff::{DeviceFds, Ending, GO, Handoff, MAX_FUNCTIONS, Report, SEARCHED_BEHIND, Stage},
     ring::{DeviceSide, Layout},
+    stall::{self, Point},
     sys::{
         file,
         shared::Shared,
@@ -40,14 +41,18 @@ pub struct Failure {
 pub fn start() -> Result<Server, Failure> {
     let handoff = read_handoff()?;
     let fds = check_descriptors(handoff)?;
+    stall::at(handoff, Point::DeviceHandoff);
     let ring = map_ring(handoff)?;
+    stall::at(handoff, Point::DeviceRing);
     let mut server = Server::new(ring);
     for (index, number) in (0..MAX_FUNCTIONS).zip(0..handoff.function_count) {
         let (function, hardware) = take_over(handoff, fds, index, number)?;
         ring.publish_config(index, function.config().dwords());
         server.add(index, function, hardware);
+        stall::at(handoff, Point::DeviceFunction);
     }
     watch(handoff, fds, ring)?;
+    stall::at(handoff, Point::DeviceWatcher);
     say(&READY);
     wait_for_go()?;
     for fd in [DeviceFds::HANDOFF, DeviceFds::CONTROL, DeviceFds::RING] {

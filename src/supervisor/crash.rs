@@ -1,0 +1,212 @@
+//! The steps of a run at which the lab's tests kill a process, to see what is left and that it can be put right.
+//!
+//! Without the feature `breakout` [`point`] is empty. With it, `NARROWS_CRASH_AT=STEP` or `STEP:N` has the N-th time that
+//! the step is reached kill the process that takes it, or the one that `NARROWS_CRASH_WHO` names. `narrows crash-steps`
+//! lists the steps, so that the test walks all of them and a new one cannot be forgotten.
+
+/// A moment of a run. The name says what was done last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The functions' locks are taken.
+    Reserved,
+    /// The journal is on the disk; nothing of the host was changed.
+    JournalWritten,
+    /// A function is bound to vfio-pci.
+    Bound,
+    /// A function is open and attached.
+    Attached,
+    /// A function is reset and silent.
+    Silenced,
+    /// What the functions are like before the guest is in the journal.
+    SnapshotsWritten,
+    /// RAM is present.
+    RamMade,
+    /// A piece of memory is mapped for the devices.
+    Mapped,
+    /// The map is sealed.
+    Sealed,
+    /// D's process exists.
+    DeviceStarted,
+    /// D has built its model.
+    DeviceReady,
+    /// V's process exists.
+    VcpuStarted,
+    /// V has built the guest.
+    VcpuReady,
+    /// Both were told to go.
+    Gone,
+    /// The guest has ended; V is gone.
+    VcpuStopped,
+    /// D is gone.
+    DeviceStopped,
+    /// The guest asked for a reboot; its devices are reset.
+    ResetForReboot,
+    /// No device is bus master any more.
+    MastersOff,
+    /// A device is reset, read back and closed.
+    Closed,
+    /// A function has its driver from before.
+    Restored,
+    /// A function that is not clean is about to be put into quarantine.
+    Unclean,
+    /// It is in quarantine.
+    Quarantined,
+    /// All is given back; the journal is about to be removed.
+    GivenBack,
+    /// The journal is removed.
+    JournalRemoved,
+}
+
+/// What a run must be like to reach a step.
+#[cfg(feature = "breakout")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    /// Any run.
+    Once,
+    /// Any run, once for each function or mapping.
+    Each,
+    /// One whose guest reboots.
+    Reboot,
+    /// One whose device cannot be reset at the end.
+    Unclean,
+}
+
+/// The table of steps.
+#[cfg(feature = "breakout")]
+const STEPS: &[(Step, &str, Reached)] = {
+    use Reached::{Each, Once, Reboot, Unclean};
+    &[
+        (Step::Reserved, "reserved", Once),
+        (Step::JournalWritten, "journal-written", Once),
+        (Step::Bound, "bound", Each),
+        (Step::Attached, "attached", Each),
+        (Step::Silenced, "silenced", Each),
+        (Step::SnapshotsWritten, "snapshots-written", Once),
+        (Step::RamMade, "ram-made", Once),
+        (Step::Mapped, "mapped", Once),
+        (Step::Sealed, "sealed", Once),
+        (Step::DeviceStarted, "device-started", Once),
+        (Step::DeviceReady, "device-ready", Once),
+        (Step::VcpuStarted, "vcpu-started", Once),
+        (Step::VcpuReady, "vcpu-ready", Once),
+        (Step::Gone, "gone", Once),
+        (Step::VcpuStopped, "vcpu-stopped", Once),
+        (Step::DeviceStopped, "device-stopped", Once),
+        (Step::ResetForReboot, "reset-for-reboot", Reboot),
+        (Step::MastersOff, "masters-off", Once),
+        (Step::Closed, "closed", Each),
+        (Step::Restored, "restored", Each),
+        (Step::Unclean, "unclean", Unclean),
+        (Step::Quarantined, "quarantined", Unclean),
+        (Step::GivenBack, "given-back", Once),
+        (Step::JournalRemoved, "journal-removed", Once),
+    ]
+};
+
+/// A process of a run, by its name in `NARROWS_CRASH_WHO`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// V.
+    Vcpu,
+    /// D.
+    Device,
+    /// S, where that is another process than the one that takes the steps.
+    Supervisor,
+}
+
+/// Nothing.
+#[cfg(not(feature = "breakout"))]
+#[inline(always)]
+pub(super) const fn point(_: Step) {}
+
+/// Nothing.
+#[cfg(not(feature = "breakout"))]
+#[inline(always)]
+pub(super) const fn is_running(_: Who, _: u32) {}
+
+#[cfg(feature = "breakout")]
+pub use self::armed::steps;
+#[cfg(feature = "breakout")]
+pub(super) use self::armed::{is_running, point};
+
+#[cfg(feature = "breakout")]
+mod armed {
+    use std::{
+        env,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use jailed::stall::POINTS;
+    use rustix::process::{Pid, Signal, getpid, kill_process};
+
+    use super::{Reached, STEPS, Step, Who};
+
+    /// Process ids by [`Who`], 0 where there is none.
+    static PROCESSES: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
+    /// How often the step that is asked for was reached.
+    static TIMES: AtomicU32 = AtomicU32::new(0);
+
+    /// Notes a process that can be killed from now on.
+    pub(in super::super) fn is_running(who: Who, pid: u32) {
+        PROCESSES[who as usize].store(pid, Ordering::Relaxed);
+    }
+
+    /// Kills who is to be killed, if `step` is the one.
+    pub(in super::super) fn point(step: Step) {
+        let Some((_, name, _)) = STEPS.iter().find(|row| row.0 == step) else {
+            return;
+        };
+        let Ok(asked) = env::var("NARROWS_CRASH_AT") else {
+            return;
+        };
+        let (at, number) = asked.split_once(':').unwrap_or((&asked, "1"));
+        if at != *name {
+            return;
+        }
+        let times = TIMES.fetch_add(1, Ordering::Relaxed) + 1;
+        if number.parse() != Ok(times) {
+            return;
+        }
+        let pid = match env::var("NARROWS_CRASH_WHO").as_deref() {
+            Ok("vcpu") => pid_of(Who::Vcpu),
+            Ok("device") => pid_of(Who::Device),
+            Ok("supervisor") => pid_of(Who::Supervisor).or(Some(getpid())),
+            _ => Some(getpid()),
+        };
+        if let Some(pid) = pid {
+            // One that has gone in the meantime is as good as killed.
+            kill_process(pid, Signal::KILL).ok();
+        }
+    }
+
+    fn pid_of(who: Who) -> Option<Pid> {
+        let pid = PROCESSES[who as usize].load(Ordering::Relaxed);
+        Pid::from_raw(i32::try_from(pid).ok()?)
+    }
+
+    /// One line for each step of the supervisor, its name and how it is reached, and for each point of V's and D's set-up.
+    #[must_use]
+    pub fn steps() -> String {
+        let stalls = POINTS.iter().map(|(_, name)| format!("{name} stall\n"));
+        let steps = STEPS.iter().map(|(_, name, reached)| {
+            let how = match reached {
+                Reached::Once => "once",
+                Reached::Each => "each",
+                Reached::Reboot => "reboot",
+                Reached::Unclean => "unclean",
+            };
+            format!("{name} {how}\n")
+        });
+        steps.chain(stalls).collect()
+    }
+
+    // Every step has a row, at its own place.
+    const _: () = {
+        let mut at = 0;
+        while at < STEPS.len() {
+            assert!(STEPS[at].0 as usize == at);
+            at += 1;
+        }
+        assert!(STEPS.len() == Step::JournalRemoved as usize + 1);
+    };
+}

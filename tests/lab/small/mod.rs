@@ -248,7 +248,7 @@ fn killed_supervisor_ends_the_guest_and_the_keeper_gives_its_devices_back() {
 
 #[test]
 #[ignore = "needs a lab host"]
-fn killed_keeper_takes_all_with_it_and_the_next_guest_works() {
+fn killed_keeper_takes_all_with_it_and_its_devices_are_recovered() {
     kill_in_traffic("keeper");
 }
 
@@ -289,8 +289,13 @@ fn kill_in_traffic(who: &str) {
             assert_eq!(status.code(), Some(1), "{text}");
             assert!(text.contains("error[keeper-lost]"), "{text}");
             // Nobody was left to unbind the VFs; the kernel reset them, and no bus master is left on.
-            assert!(!host::is_bus_master(&host::nic(0)));
-            assert!(!host::is_bus_master(&host::nvme(0)));
+            for bdf in [host::nic(0), host::nvme(0)] {
+                assert!(!host::is_bus_master(&bdf));
+                assert_eq!(host::driver(&bdf).as_deref(), Some("vfio-pci"));
+            }
+            let text = file.refused(3);
+            assert!(text.contains("error[recover-needed]"), "{text}");
+            host::shell("narrows recover");
         }
         program => {
             assert_eq!(status.code(), Some(23), "{text}");
@@ -301,10 +306,8 @@ fn kill_in_traffic(who: &str) {
     for pid in all {
         assert_ends(pid);
     }
-    if who != "keeper" {
-        host::assert_returned(&host::nic(0));
-        host::assert_returned(&host::nvme(0));
-    }
+    host::assert_returned(&host::nic(0));
+    host::assert_returned(&host::nvme(0));
     // The kernel adds its counters up lazily, so a few pages more or less say nothing; the guest had 32768.
     let left = host::pinned_pages() - pinned;
     assert!(left < 1000, "{left} pages are still pinned");
@@ -316,17 +319,8 @@ fn kill_in_traffic(who: &str) {
     .run();
     assert_eq!(transcript.facts("ping", "10.9.0.1")["received"], "3");
     assert_nvme(&transcript, 0);
-    for bdf in [host::nic(0), host::nvme(0)] {
-        if who == "keeper" {
-            // The heir gave them back as it found them.
-            assert_eq!(host::driver(&bdf).as_deref(), Some("vfio-pci"));
-            host::shell(&format!(
-                "echo {bdf} >/sys/bus/pci/drivers/vfio-pci/unbind; \
-                 echo >/sys/bus/pci/devices/{bdf}/driver_override"
-            ));
-        }
-        host::assert_returned(&bdf);
-    }
+    host::assert_returned(&host::nic(0));
+    host::assert_returned(&host::nvme(0));
 }
 
 /// Fails unless the process is gone soon.

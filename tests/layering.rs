@@ -18,7 +18,8 @@ struct Rule {
 }
 
 /// The contract between the supervisor and V and D.
-const CONTRACT: Option<&[&str]> = Some(&["addr", "machine", "handoff", "ring", "stall"]);
+const CONTRACT: Option<&[&str]> =
+    Some(&["addr", "machine", "handoff", "ring", "manifest", "stall"]);
 /// What would make a pure folder depend on something else than its arguments.
 const IMPURE: &[&str] = &[
     "std::fs",
@@ -159,16 +160,28 @@ const RULES: &[Rule] = &[
         forbidden: PATHS,
     },
     Rule {
+        place: "src/jailed/manifest",
+        modules: &["addr", "machine", "handoff", "ring", "sys", "manifest"],
+        jailed: None,
+        forbidden: PATHS,
+    },
+    Rule {
+        place: "src/jailed/lock",
+        modules: &["addr", "machine", "handoff", "sys", "manifest", "lock"],
+        jailed: None,
+        forbidden: PATHS,
+    },
+    Rule {
         place: "src/jailed/device",
         modules: &[
-            "addr", "machine", "handoff", "ring", "stall", "sys", "device",
+            "addr", "machine", "handoff", "ring", "stall", "sys", "manifest", "lock", "device",
         ],
         jailed: None,
         forbidden: PATHS,
     },
     Rule {
         place: "src/jailed/vcpu",
-        modules: &["addr", "machine", "handoff", "ring", "sys", "vcpu"],
+        modules: &["addr", "machine", "handoff", "ring", "sys", "lock", "vcpu"],
         jailed: None,
         forbidden: PATHS,
     },

@@ -148,6 +148,10 @@ pub struct Handoff {
     pub cmdline_len: u32,
     /// Used bytes of `acpi`.
     pub acpi_len: u32,
+    /// Layers that may be absent on this kernel, as bits of [`crate::manifest::layer`]; without any other, V and D end.
+    pub layers_absent: u32,
+    /// Not used, zero: the structure has no padding.
+    pub reserved: u32,
     /// RAM, ascending by address, the first from 0.
     pub ram: [RamRange; MAX_RAM_RANGES],
     /// Images.
@@ -167,7 +171,7 @@ const _: () = assert!(size_of::<Function>() == 10 * 4 + 2 * 8 + 6 * size_of::<Ba
 const _: () = assert!(
     size_of::<Handoff>()
         == 2 * 8
-            + 8 * 4
+            + 10 * 4
             + MAX_RAM_RANGES * size_of::<RamRange>()
             + MAX_IMAGES * size_of::<ImageRange>()
             + MAX_FUNCTIONS * size_of::<Function>()
@@ -228,6 +232,8 @@ impl Handoff {
             function_count: 0,
             cmdline_len: 0,
             acpi_len: 0,
+            layers_absent: 0,
+            reserved: 0,
             ram: [NO_RAM; MAX_RAM_RANGES],
             images: [NO_IMAGE; MAX_IMAGES],
             functions: [NO_FUNCTION; MAX_FUNCTIONS],
@@ -315,18 +321,20 @@ pub struct VcpuFds {
 impl VcpuFds {
     /// The [`Handoff`], sealed.
     pub const HANDOFF: u32 = FIRST_FD;
-    /// The supervisor's end of the socket that carries a [`Report`] and the word to go.
+    /// The socket that carries a [`Report`], if there is one. It closes when the process is locked down.
     pub const CONTROL: u32 = FIRST_FD + 1;
     /// The memory shared with D ([`crate::ring`]).
     pub const RING: u32 = FIRST_FD + 2;
+    /// V's own start page ([`crate::manifest::start_page`]).
+    pub const START: u32 = FIRST_FD + 3;
     /// `/dev/kvm`.
-    pub const KVM: u32 = FIRST_FD + 3;
+    pub const KVM: u32 = FIRST_FD + 4;
     /// The file of guest RAM.
-    pub const RAM: u32 = FIRST_FD + 4;
+    pub const RAM: u32 = FIRST_FD + 5;
     /// The kernel image.
-    pub const KERNEL: u32 = FIRST_FD + 5;
+    pub const KERNEL: u32 = FIRST_FD + 6;
     /// The initramfs, or `/dev/null`.
-    pub const INITRAMFS: u32 = FIRST_FD + 6;
+    pub const INITRAMFS: u32 = FIRST_FD + 7;
 
     /// The numbers for this guest.
     #[must_use]
@@ -341,7 +349,7 @@ impl VcpuFds {
     /// Image `index`.
     #[must_use]
     pub const fn image(&self, index: u32) -> u32 {
-        FIRST_FD + 7 + index
+        FIRST_FD + 8 + index
     }
 
     /// The VFIO device of function `index`, for mapping its BARs.
@@ -361,6 +369,32 @@ impl VcpuFds {
     pub const fn end(&self) -> u32 {
         self.vector(self.vectors)
     }
+
+    /// The VM: the first that V makes, behind the list. V checks that it and those that follow have these numbers.
+    #[must_use]
+    pub const fn vm(&self) -> u32 {
+        self.end()
+    }
+
+    /// The KVM-VFIO device, of a guest that has functions.
+    #[must_use]
+    pub const fn kvm_vfio(&self) -> Option<u32> {
+        if self.functions == 0 {
+            None
+        } else {
+            Some(self.vm() + 1)
+        }
+    }
+
+    /// vCPU `index`.
+    #[must_use]
+    pub const fn vcpu(&self, index: u32) -> u32 {
+        let first = match self.kvm_vfio() {
+            Some(kvm_vfio) => kvm_vfio + 1,
+            None => self.vm() + 1,
+        };
+        first + index
+    }
 }
 
 /// The numbers of D's descriptors at exec, in order.
@@ -373,14 +407,16 @@ pub struct DeviceFds {
 impl DeviceFds {
     /// The [`Handoff`], sealed.
     pub const HANDOFF: u32 = FIRST_FD;
-    /// The supervisor's end of the socket that carries a [`Report`] and the word to go.
+    /// The socket that carries a [`Report`], if there is one. It closes when the process is locked down.
     pub const CONTROL: u32 = FIRST_FD + 1;
     /// The memory shared with V ([`crate::ring`]).
     pub const RING: u32 = FIRST_FD + 2;
+    /// D's own start page ([`crate::manifest::start_page`]).
+    pub const START: u32 = FIRST_FD + 3;
     /// Where the console's bytes go: a pipe to the supervisor, non-blocking (`/dev/null` without a console).
-    pub const CONSOLE_OUT: u32 = FIRST_FD + 3;
+    pub const CONSOLE_OUT: u32 = FIRST_FD + 4;
     /// Where the console's bytes come from: a pipe from the supervisor, non-blocking (`/dev/null` without one).
-    pub const CONSOLE_IN: u32 = FIRST_FD + 4;
+    pub const CONSOLE_IN: u32 = FIRST_FD + 5;
 
     /// The numbers for this guest.
     #[must_use]
@@ -394,7 +430,7 @@ impl DeviceFds {
     /// The VFIO device of function `index`.
     #[must_use]
     pub const fn device(&self, index: u32) -> u32 {
-        FIRST_FD + 5 + index
+        FIRST_FD + 6 + index
     }
 
     /// The eventfd that `VFIO_PCI_ERR_IRQ_INDEX` of function `index` signals; D arms it.
@@ -432,8 +468,6 @@ impl DeviceFds {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// All is built; the process waits for the word to go.
-    Ready = 0,
     /// Reading the handoff, or a descriptor of the list is absent or one too many is there.
     Handoff = 1,
     /// Mapping the ring.
@@ -464,8 +498,8 @@ pub enum Stage {
     ConfigContradiction = 14,
     /// Arming the error or request interrupt (D); `detail` is the function's index.
     ArmInterrupt = 15,
-    /// The supervisor closed the control socket or sent something else than the word to go.
-    Go = 16,
+    /// Locking down; `detail` is the bit of the layer that could not be had ([`crate::manifest::layer`]).
+    Lock = 16,
 }
 
 /// Why a kernel image was refused.
@@ -484,7 +518,7 @@ pub enum KernelFault {
     NotX86 = 5,
 }
 
-/// The message V and D send over the control socket, once.
+/// The message that V or D sends over the control socket when it fails.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -495,9 +529,6 @@ pub struct Report {
     /// See [`Stage`].
     pub detail: u64,
 }
-
-/// The supervisor's one byte that starts the guest.
-pub const GO: u8 = b'G';
 
 /// How V or D ended: its exit status.
 #[repr(u8)]

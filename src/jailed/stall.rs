@@ -22,8 +22,8 @@ pub enum Point {
     VcpuHooked,
     /// V has created the vCPUs and their threads.
     VcpuThreads,
-    /// V has closed what it needs no more.
-    VcpuClosed,
+    /// V has its last filter and waits for the word to go.
+    VcpuLocked,
     /// D has its facts, and its descriptors are those of its list.
     DeviceHandoff,
     /// D has mapped the ring.
@@ -32,10 +32,12 @@ pub enum Point {
     DeviceFunction,
     /// D's watcher runs.
     DeviceWatcher,
+    /// D has its last filter and waits for the word to go.
+    DeviceLocked,
 }
 
 /// Every point with its name: the process, and the moment.
-pub const POINTS: [(Point, &str); 12] = [
+pub const POINTS: [(Point, &str); 13] = [
     (Point::VcpuHandoff, "v:handoff"),
     (Point::VcpuRing, "v:ring"),
     (Point::VcpuVm, "v:vm"),
@@ -43,11 +45,12 @@ pub const POINTS: [(Point, &str); 12] = [
     (Point::VcpuLoaded, "v:loaded"),
     (Point::VcpuHooked, "v:hooked"),
     (Point::VcpuThreads, "v:threads"),
-    (Point::VcpuClosed, "v:closed"),
+    (Point::VcpuLocked, "v:locked"),
     (Point::DeviceHandoff, "d:handoff"),
     (Point::DeviceRing, "d:ring"),
     (Point::DeviceFunction, "d:function"),
     (Point::DeviceWatcher, "d:watcher"),
+    (Point::DeviceLocked, "d:locked"),
 ];
 
 // Every point has a row, at its own place.
@@ -57,7 +60,7 @@ const _: () = {
         assert!(POINTS[at].0 as usize == at);
         at += 1;
     }
-    assert!(POINTS.len() == Point::DeviceWatcher as usize + 1);
+    assert!(POINTS.len() == Point::DeviceLocked as usize + 1);
 };
 
 /// Nothing.

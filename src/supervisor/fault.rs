@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, process::ExitStatus};
 
 use iommu::isolation::CheckId;
 use jailed::handoff::{KernelFault, Report as SetupReport, Stage};
+use jailed::manifest::layer;
 
 use super::ending::{Role, RunEnd};
 use crate::{
@@ -201,12 +202,41 @@ fn setup(plan: &Plan, role: Role, report: SetupReport) -> Report {
             "run it again; if it stays, the device's firmware or driver is at fault",
         );
     }
+    if is(Stage::Lock) {
+        let name = layer_name(report.detail);
+        return Report::new(
+            ErrorId::LockDownFailed,
+            what,
+            format!("{} could not put on {name}: {error}", role.program()),
+            "use a kernel that has it",
+        );
+    }
     Report::new(
         ErrorId::GuestSetUpFailed,
         what,
         said,
         "see the kernel log; if it says nothing, report this as a bug",
     )
+}
+
+/// The layers that V and D put on themselves, in the kernel's words.
+fn layer_name(bit: u64) -> &'static str {
+    let is = |layer: u32| bit == u64::from(layer);
+    if is(layer::NO_NEW_PRIVS) {
+        "no_new_privs"
+    } else if is(layer::NOT_DUMPABLE) {
+        "PR_SET_DUMPABLE 0"
+    } else if is(layer::MDWE) {
+        "PR_SET_MDWE (Linux 6.3)"
+    } else if is(layer::LANDLOCK) {
+        "Landlock (Linux 5.13, CONFIG_SECURITY_LANDLOCK, and `landlock` among the modules of lsm=)"
+    } else if is(layer::MSEAL) {
+        "mseal (Linux 6.10)"
+    } else if is(layer::RLIMITS) {
+        "resource limits"
+    } else {
+        "its system call filter"
+    }
 }
 
 fn kernel_fault(detail: u64) -> &'static str {

@@ -7,17 +7,18 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    process::ExitStatus,
+    time::Duration,
 };
 
 use jailed::{
-    handoff::{DeviceFds, FIRST_FD, GO, Handoff, Report, VcpuFds},
+    handoff::{DeviceFds, FIRST_FD, Handoff, Report, Stage, VcpuFds},
+    manifest::{layer, start_page::Locked},
     ring::Layout,
 };
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+    net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair},
 };
 
 use super::{
@@ -25,11 +26,12 @@ use super::{
     ending::{Role, RunEnd},
     fault::Fault,
     link::{Ask, Heard, Link, Next},
-    process::{Process, until_word},
+    process::Process,
 };
 use crate::sys::{
     map::{CounterView, handoff_bytes},
     spawn::exec_with,
+    start::{StartPage, State},
 };
 
 /// The two programs, found beside `narrows`.
@@ -97,7 +99,7 @@ pub(super) struct Running {
     pub(super) counters: CounterView,
 }
 
-/// Starts D, then V, waits until both have built their part, and lets the guest go.
+/// Starts D, then V, waits until both have built their part and are locked down, and lets the guest go.
 ///
 /// # Errors
 /// [`Fault::Setup`] with what V or D said; both processes are gone then.
@@ -118,11 +120,13 @@ pub(super) fn launch(
     let requests = eventfds(functions).map_err(making("request eventfds"))?;
 
     let (device_word, device_end) = control_pair().map_err(making("a control socket"))?;
+    let device_start = StartPage::new().map_err(making("a start page"))?;
     let (console_out, console_in) = parts.console.unwrap_or((parts.null, parts.null));
     let mut fds = vec![
         handoff.as_fd(),
         device_end.as_fd(),
         ring.as_fd(),
+        device_start.as_fd(),
         console_out,
         console_in,
     ];
@@ -135,16 +139,19 @@ pub(super) fn launch(
     crash::is_running(Who::Device, device.pid());
     crash::point(Step::DeviceStarted);
     drop(device_end);
-    if let Err(fault) = until_ready(&mut device, &device_word, link) {
+    let locked = until_locked(&mut device, &device_word, &device_start, link);
+    if let Err(fault) = locked.and_then(|locked| admit(Role::Device, locked, parts.handoff)) {
         return Err(stopped(fault, &mut [&mut device]));
     }
     crash::point(Step::DeviceReady);
 
     let (vcpu_word, vcpu_end) = control_pair().map_err(making("a control socket"))?;
+    let vcpu_start = StartPage::new().map_err(making("a start page"))?;
     let mut fds = vec![
         handoff.as_fd(),
         vcpu_end.as_fd(),
         ring.as_fd(),
+        vcpu_start.as_fd(),
         parts.kvm,
         parts.ram,
         parts.kernel,
@@ -161,11 +168,12 @@ pub(super) fn launch(
     crash::is_running(Who::Vcpu, vcpu.pid());
     crash::point(Step::VcpuStarted);
     drop(vcpu_end);
-    let gone = until_ready(&mut vcpu, &vcpu_word, link)
+    let gone = until_locked(&mut vcpu, &vcpu_word, &vcpu_start, link)
+        .and_then(|locked| admit(Role::Vcpu, locked, parts.handoff))
         .inspect(|()| crash::point(Step::VcpuReady))
         .and_then(|()| guard(link))
-        .and_then(|()| go(&device_word))
-        .and_then(|()| go(&vcpu_word));
+        .and_then(|()| go(&device_start))
+        .and_then(|()| go(&vcpu_start));
     if let Err(fault) = gone {
         return Err(stopped(fault, &mut [&mut vcpu, &mut device]));
     }
@@ -229,19 +237,32 @@ fn during_set_up(word: &Heard) -> Result<(), Fault> {
     }
 }
 
-fn until_ready(process: &mut Process, word: &OwnedFd, link: &Link) -> Result<(), Fault> {
+/// Waits until the process says that it is locked down, or why it is not.
+fn until_locked(
+    process: &mut Process,
+    word: &OwnedFd,
+    page: &StartPage,
+    link: &Link,
+) -> Result<Locked, Fault> {
+    // The page wakes the sleeper; a failure, a death and the operator are seen as late as this.
+    const LOOK: Duration = Duration::from_millis(20);
     let role = process.role;
     let doing = || format!("waiting for {}", role.program());
     loop {
-        until_word(&[&*process], link, Some(word)).map_err(Fault::io(doing()))?;
+        page.wait(LOOK).map_err(Fault::io(doing()))?;
+        // Before the page and the report: what a process that has ended left there is all that will come.
+        let status = process.ended().map_err(Fault::io(doing()))?;
         if let Some(report) = received(word).map_err(Fault::io(doing()))? {
-            return if report.stage == 0 {
-                Ok(())
-            } else {
-                Err(Fault::Setup { role, report })
-            };
+            return Err(Fault::Setup { role, report });
         }
-        let status: Option<ExitStatus> = process.ended().map_err(Fault::io(doing()))?;
+        match page.state() {
+            State::Locked(locked) if status.is_none() => return Ok(locked),
+            State::Failed { errno } => {
+                let report = lock_failed(layer::SECCOMP, errno);
+                return Err(Fault::Setup { role, report });
+            }
+            State::Building | State::Locked(_) => {}
+        }
         if status.is_some() {
             return Err(Fault::DiedInSetup { role, status });
         }
@@ -250,6 +271,25 @@ fn until_ready(process: &mut Process, word: &OwnedFd, link: &Link) -> Result<(),
             Next::Gone => return Err(Fault::Ended(RunEnd::Abandoned)),
             Next::Word(word) => during_set_up(&word)?,
         }
+    }
+}
+
+/// What must hold of a process that says that it is locked down, before the guest runs.
+fn admit(role: Role, locked: Locked, handoff: &Handoff) -> Result<(), Fault> {
+    let may_be_absent = handoff.layers_absent & !layer::ALWAYS;
+    let absent = layer::OWN & !locked.layers & !may_be_absent;
+    if absent == 0 {
+        return Ok(());
+    }
+    let report = lock_failed(1 << absent.trailing_zeros(), 0);
+    Err(Fault::Setup { role, report })
+}
+
+fn lock_failed(layer: u32, errno: u32) -> Report {
+    Report {
+        stage: Stage::Lock as u32,
+        errno,
+        detail: u64::from(layer),
     }
 }
 
@@ -269,11 +309,8 @@ fn received(word: &OwnedFd) -> io::Result<Option<Report>> {
     }))
 }
 
-fn go(word: &OwnedFd) -> Result<(), Fault> {
-    send(word, &[GO], SendFlags::NOSIGNAL)
-        .map(drop)
-        .map_err(io::Error::from)
-        .map_err(Fault::io("letting the guest go"))
+fn go(page: &StartPage) -> Result<(), Fault> {
+    page.go().map_err(Fault::io("letting the guest go"))
 }
 
 fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {

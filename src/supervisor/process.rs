@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::process::ExitStatusExt,
-    },
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::{Child, ExitStatus},
 };
 
@@ -92,7 +89,7 @@ impl Life<'_> {
     /// The errno of `poll` or of waiting for a child; what the supervisor cannot do.
     pub(super) fn until_end(&mut self, mut on_statistics: impl FnMut(Seen)) -> io::Result<RunEnd> {
         loop {
-            until_word(&[&*self.vcpu, &*self.device], self.link, None)?;
+            self.until_word()?;
             // D first: when a device fails, D says so, and V may have noticed only that D has gone.
             for process in [&mut *self.device, &mut *self.vcpu] {
                 if let Some(status) = process.ended()? {
@@ -117,6 +114,19 @@ impl Life<'_> {
                     return Err(out_of_turn(&word));
                 }
             }
+        }
+    }
+
+    /// Waits until V or D has ended, or the supervisor has something to say.
+    fn until_word(&self) -> io::Result<()> {
+        let mut waits = [
+            PollFd::new(self.link, PollFlags::IN),
+            PollFd::new(self.vcpu.pidfd(), PollFlags::IN),
+            PollFd::new(self.device.pidfd(), PollFlags::IN),
+        ];
+        match poll(&mut waits, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
         }
     }
 
@@ -148,27 +158,5 @@ fn end_of(role: Role, status: ExitStatus, last: &LastWords<'_>) -> RunEnd {
             role,
             status: u8::MAX,
         },
-    }
-}
-
-/// Waits until one of `processes` has ended, or the supervisor or `socket` has something to say.
-///
-/// # Errors
-/// The errno of `poll`.
-pub(super) fn until_word(
-    processes: &[&Process],
-    link: &Link,
-    socket: Option<&OwnedFd>,
-) -> io::Result<()> {
-    let mut waits = vec![PollFd::new(link, PollFlags::IN)];
-    waits.extend(
-        processes
-            .iter()
-            .map(|p| PollFd::new(p.pidfd(), PollFlags::IN)),
-    );
-    waits.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::IN)));
-    match poll(&mut waits, None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
     }
 }

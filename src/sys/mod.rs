@@ -12,3 +12,4 @@ pub mod fork;
 pub mod map;
 pub mod signals;
 pub mod spawn;
+pub mod start;

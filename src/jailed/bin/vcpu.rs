@@ -1,4 +1,4 @@
-//! V: builds the guest, waits for the word to go, runs its vCPUs.
+//! V: builds the guest, locks itself down, waits for the word to go, runs its vCPUs.
 //!
 //! UNSAFETY: `freestanding` holds symbols with fixed names and what runs before relocation.
 #![no_std]
@@ -9,6 +9,8 @@
 )]
 
 use jailed::handoff::{Ending, VcpuFds};
+use jailed::lock::Lock;
+use jailed::manifest::Role;
 use jailed::stall::{self, Point};
 use jailed::sys::syscall::{Fd, exit_group};
 use jailed::vcpu::failure::Failure;
@@ -20,14 +22,11 @@ mod freestanding;
 /// Runs after relocation; never returns.
 ///
 /// On entry: the descriptors of [`jailed::handoff::VcpuFds`], no privilege. On exit of `build`: a guest that stands
-/// before its first instruction, and the descriptors of its VM, vCPUs and KVM-VFIO device beside the control socket.
+/// before its first instruction, and a process that can do nothing but run it.
 #[unsafe(no_mangle)]
 extern "C" fn narrows_main() -> ! {
-    match build().and_then(|guest| setup::wait_for_go().map(|()| guest)) {
-        Ok(guest) => {
-            guest.start();
-            run_vcpu(guest, 0)
-        }
+    match build() {
+        Ok(guest) => run_vcpu(guest, 0),
         Err(failure) => {
             // Where the supervisor does not listen, the exit status must do.
             core::hint::black_box(setup::send(&failure.report()));
@@ -41,10 +40,12 @@ fn build() -> Result<&'static Guest, Failure> {
     let handoff = setup::take_handoff()?;
     let fds = setup::check_descriptors(handoff)?;
     stall::at(handoff, Point::VcpuHandoff);
+    let lock = Lock::begin(Role::Vcpu, handoff)?;
+    let start = setup::map_start()?;
     let ring = setup::map_ring(handoff)?;
     stall::at(handoff, Point::VcpuRing);
 
-    let (kvm, vm) = setup::create_vm()?;
+    let (kvm, vm) = setup::create_vm(fds)?;
     stall::at(handoff, Point::VcpuVm);
     let mut slots = setup::Slots::new(vm);
     let mut ram = slots.map_ram(handoff)?;
@@ -62,11 +63,11 @@ fn build() -> Result<&'static Guest, Failure> {
     setup::add_devices(vm, handoff, fds)?;
     setup::add_vectors(vm, handoff, fds)?;
     stall::at(handoff, Point::VcpuHooked);
-    let vcpus = setup::create_vcpus(kvm, vm, handoff, entry)?;
+    let vcpus = setup::create_vcpus(kvm, vm, handoff, fds, entry)?;
 
-    let guest = setup::start_threads(handoff, ring, vm, vcpus)?;
+    let guest = setup::start_threads(handoff, ring, vm, vcpus, start)?;
     stall::at(handoff, Point::VcpuThreads);
-    setup::close_list(fds)?;
-    stall::at(handoff, Point::VcpuClosed);
+    lock.finish(handoff, start)?;
+    stall::at(handoff, Point::VcpuLocked);
     Ok(guest)
 }

@@ -9,6 +9,8 @@ use crate::{
 /// The bytes between the ring and the console's descriptor.
 #[derive(Debug)]
 pub(super) struct ConsoleOut {
+    /// Whether the guest has a console: what comes without one is dropped.
+    is_on: bool,
     bytes: [u8; 256],
     used: usize,
     /// How many more requests pass before the receiver, who was slow, is tried again.
@@ -24,8 +26,9 @@ const WRITES: u32 = 16;
 
 impl ConsoleOut {
     /// No bytes yet.
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(is_on: bool) -> Self {
         Self {
+            is_on,
             bytes: [0; 256],
             used: 0,
             patience: 0,
@@ -48,6 +51,10 @@ impl ConsoleOut {
             let waiting = self.bytes.get(..self.used).unwrap_or(&[]);
             if waiting.is_empty() {
                 return None;
+            }
+            if !self.is_on {
+                self.used = 0;
+                continue;
             }
             match write(Fd::new(DeviceFds::CONSOLE_OUT), waiting) {
                 Ok(taken) => {

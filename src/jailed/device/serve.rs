@@ -18,11 +18,11 @@ pub struct Server {
 impl Server {
     /// A server of no functions yet.
     #[must_use]
-    pub const fn new(ring: &'static DeviceSide) -> Self {
+    pub const fn new(ring: &'static DeviceSide, has_console: bool) -> Self {
         Self {
             ring,
             functions: [const { None }; MAX_FUNCTIONS],
-            console: ConsoleOut::new(),
+            console: ConsoleOut::new(has_console),
         }
     }
 
@@ -34,7 +34,7 @@ impl Server {
     }
 
     /// Answers until the process ends.
-    pub fn serve(mut self) -> ! {
+    pub fn serve(&mut self) -> ! {
         let mut last_vcpu = 0;
         loop {
             let timeout_ms = self.console.drain(self.ring);

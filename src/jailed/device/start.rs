@@ -1,7 +1,8 @@
 //! D's set-up, in order.
 //!
 //! On entry: the supervisor has dropped every privilege and opened every descriptor. On exit: every function's bus master
-//! is off in hardware, its model is built and published, the watcher runs, and the word to go was said.
+//! is off in hardware, its model is built and published, the watcher runs, the process is locked down, and the word to go
+//! was said.
 
 use super::{
     config::DeviceBytes,
@@ -11,12 +12,13 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
-    handoff::{DeviceFds, Ending, GO, Handoff, MAX_FUNCTIONS, Report, SEARCHED_BEHIND, Stage},
+    handoff::{DeviceFds, Ending, Handoff, MAX_FUNCTIONS, Report, SEARCHED_BEHIND, Stage},
+    lock::{Lock, Refused, StartPage},
+    manifest::Role,
     ring::{DeviceSide, Layout},
     stall::{self, Point},
     sys::{
         file,
-        shared::Shared,
         syscall::{Errno, Fd, exit_group, write},
         thread,
         vfio::{self, Irq},
@@ -34,17 +36,20 @@ pub struct Failure {
     detail: u64,
 }
 
-/// Builds the server and waits for the word to go.
+/// Builds the server, locks the process down and waits for the word to go.
 ///
 /// # Errors
 /// The stage that failed.
-pub fn start() -> Result<Server, Failure> {
+pub fn start() -> Result<&'static mut Server, Failure> {
     let handoff = read_handoff()?;
     let fds = check_descriptors(handoff)?;
     stall::at(handoff, Point::DeviceHandoff);
+    let lock = Lock::begin(Role::Device, handoff)?;
+    let at_ring = |errno| Failure::at(Stage::Ring, errno, 0);
+    let page = StartPage::map(Fd::new(DeviceFds::START)).map_err(at_ring)?;
     let ring = map_ring(handoff)?;
     stall::at(handoff, Point::DeviceRing);
-    let mut server = Server::new(ring);
+    let server = thread::forever(Server::new(ring, handoff.has_console != 0)).map_err(at_ring)?;
     for (index, number) in (0..MAX_FUNCTIONS).zip(0..handoff.function_count) {
         let (function, hardware) = take_over(handoff, fds, index, number)?;
         ring.publish_config(index, function.config().dwords());
@@ -53,11 +58,9 @@ pub fn start() -> Result<Server, Failure> {
     }
     watch(handoff, fds, ring)?;
     stall::at(handoff, Point::DeviceWatcher);
-    say(&READY);
-    wait_for_go()?;
-    for fd in [DeviceFds::HANDOFF, DeviceFds::CONTROL, DeviceFds::RING] {
-        file::close(Fd::new(fd)).map_err(|errno| Failure::at(Stage::Go, errno, u64::from(fd)))?;
-    }
+    lock.finish(handoff, page)?;
+    stall::at(handoff, Point::DeviceLocked);
+    page.wait_for_go();
     Ok(server)
 }
 
@@ -67,11 +70,11 @@ pub fn fail(failure: Failure) -> ! {
     exit_group(Ending::SetupFailed as u8)
 }
 
-const READY: Failure = Failure {
-    stage: Stage::Ready,
-    errno: 0,
-    detail: 0,
-};
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::at(Stage::Lock, refused.errno, u64::from(refused.layer))
+    }
+}
 
 impl Failure {
     const fn at(stage: Stage, errno: Errno, detail: u64) -> Self {
@@ -118,7 +121,7 @@ fn check_descriptors(handoff: &Handoff) -> Result<DeviceFds, Failure> {
 fn map_ring(handoff: &Handoff) -> Result<&'static DeviceSide, Failure> {
     let at_ring = |errno| Failure::at(Stage::Ring, errno, 0);
     let size_bytes = Layout::of(handoff).size_bytes();
-    let shared = Shared::map(Fd::new(DeviceFds::RING), size_bytes).map_err(at_ring)?;
+    let shared = StartPage::map_ring(Fd::new(DeviceFds::RING), size_bytes).map_err(at_ring)?;
     let side = DeviceSide::new(shared, handoff).ok_or(at_ring(Errno(0)))?;
     thread::forever(side).map(|side| &*side).map_err(at_ring)
 }
@@ -170,15 +173,6 @@ fn watch(handoff: &Handoff, fds: DeviceFds, ring: &'static DeviceSide) -> Result
     let at_thread = |errno| Failure::at(Stage::Thread, errno, 0);
     let watch = thread::forever(Watch::new(handoff, fds, ring)).map_err(at_thread)?;
     thread::spawn(watch::run, watch, 0, WATCHER_STACK_BYTES).map_err(at_thread)
-}
-
-fn wait_for_go() -> Result<(), Failure> {
-    let mut word = [0];
-    match file::read(Fd::new(DeviceFds::CONTROL), &mut word) {
-        Ok(1) if word == [GO] => Ok(()),
-        Ok(_) => Err(Failure::at(Stage::Go, Errno(0), 0)),
-        Err(errno) => Err(Failure::at(Stage::Go, errno, 0)),
-    }
 }
 
 /// Sends a [`Report`]. Where nobody listens any more, there is nobody to tell.

@@ -29,6 +29,17 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u32>) -> Result<
     unsafe { call(number::FUTEX, args) }.map(drop)
 }
 
+/// Wakes all threads that sleep on `word`.
+///
+/// # Errors
+/// The errno: of a word that is not mapped, or not aligned.
+pub fn wake_all(word: &AtomicU32) -> Result<(), Errno> {
+    const ALL: usize = i32::MAX as usize;
+    let args = [word.as_ptr().addr(), FUTEX_WAKE, ALL, 0, 0, 0];
+    // SAFETY: 1. the word is borrowed; its address only names a queue.
+    unsafe { call(number::FUTEX, args) }.map(drop)
+}
+
 /// Wakes one thread that sleeps on `word`; whether there was one.
 pub fn wake(word: &AtomicU32) -> bool {
     let args = [word.as_ptr().addr(), FUTEX_WAKE, 1, 0, 0, 0];

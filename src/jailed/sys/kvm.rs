@@ -251,13 +251,22 @@ impl Vm {
         Ok(KvmVfio(Fd::new(create.fd)))
     }
 
-    /// Creates the vCPU with this index, which is its APIC id.
+    /// Creates the vCPU with this index, which is its APIC id: its descriptor.
     ///
     /// # Errors
     /// The errno.
-    pub fn create_vcpu(self, index: u32) -> Result<Vcpu, Errno> {
+    pub fn create_vcpu(self, index: u32) -> Result<Fd, Errno> {
         // SAFETY: 1. a number.
-        let fd = new_fd(unsafe { ioctl(self.fd, abi::CREATE_VCPU, index as usize) }?);
+        Ok(new_fd(unsafe {
+            ioctl(self.fd, abi::CREATE_VCPU, index as usize)
+        }?))
+    }
+
+    /// Maps what the vCPU behind `fd` shares with KVM.
+    ///
+    /// # Errors
+    /// The errno of `mmap` or `mseal`.
+    pub fn vcpu(self, fd: Fd) -> Result<Vcpu, Errno> {
         Ok(Vcpu::new(fd, Shared::map(fd, self.run_bytes)?))
     }
 }

@@ -97,7 +97,7 @@ fn a_payload_reads_and_writes_a_port() {
     // mov al, 'x'; mov dx, 0x3F8; out dx, al; in al, dx
     let code = b"\xB0x\xBA\xF8\x03\xEE\xEC";
     ram.write(Gpa::new(0x1000), code).unwrap();
-    let vcpu = vm.create_vcpu(0).unwrap();
+    let vcpu = vm.vcpu(vm.create_vcpu(0).unwrap()).unwrap();
     let mut sregs = vcpu.sregs().unwrap();
     sregs.cs.base = 0;
     sregs.cs.selector = 0;

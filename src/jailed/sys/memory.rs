@@ -1,13 +1,11 @@
 //! Mappings of descriptors, and guest RAM while the guest is being built.
 
+use super::lock::seal;
+use super::syscall::flag::{MAP_PLACED, MAP_RESERVED, PROT_READ, PROT_READ_WRITE};
 use super::syscall::{Errno, Fd, call, number};
 use crate::addr::{Gpa, GpaRange};
 use crate::handoff::{MAX_RAM_RANGES, RamRange};
 
-const PROT_READ: usize = 1;
-const PROT_WRITE: usize = 2;
-const MAP_SHARED: usize = 1;
-const MAP_FIXED: usize = 0x10;
 /// The size of a large page.
 const LARGE_BYTES: usize = 2 << 20;
 /// The processor's largest page: 1 GiB.
@@ -22,7 +20,7 @@ pub enum Access {
     ReadWrite,
 }
 
-/// A shared mapping of a descriptor. It lasts as long as the process: dropping it changes nothing.
+/// A shared mapping of a descriptor, sealed. It lasts as long as the process: dropping it changes nothing.
 #[derive(Debug)]
 pub struct Mapping {
     host: *mut u8,
@@ -33,7 +31,7 @@ impl Mapping {
     /// Maps `len_bytes` bytes of `fd` from `offset` on, for the guest to find at `at`.
     ///
     /// # Errors
-    /// The errno of `mmap` or `munmap`.
+    /// The errno of `mmap`, `munmap` or `mseal`.
     pub fn new(
         fd: Fd,
         offset: u64,
@@ -45,18 +43,18 @@ impl Mapping {
         let (offset, len_bytes) = (wide(offset), wide(len_bytes));
         let protection = match access {
             Access::ReadOnly => PROT_READ,
-            Access::ReadWrite => PROT_READ | PROT_WRITE,
+            Access::ReadWrite => PROT_READ_WRITE,
         };
         let place = reserve(wide(at.raw()), len_bytes)?;
         let fd = fd.number() as usize;
-        let flags = MAP_SHARED | MAP_FIXED;
         // SAFETY: 1. six numbers; what is replaced is the reservation above, which nobody else knows.
         let host = unsafe {
             call(
                 number::MMAP,
-                [place, len_bytes, protection, flags, fd, offset],
+                [place, len_bytes, protection, MAP_PLACED, fd, offset],
             )
         }?;
+        seal(host, len_bytes)?;
         Ok(Self {
             host: core::ptr::with_exposed_provenance_mut(host),
             len_bytes,
@@ -79,17 +77,15 @@ impl Mapping {
 /// Reserves `len_bytes` bytes of address space that lie as far behind a multiple of the largest page that fits as `at`
 /// does: only then can KVM use large pages, and only then does the kernel take a mapping of huge ones.
 fn reserve(at: usize, len_bytes: usize) -> Result<usize, Errno> {
-    const MAP_PRIVATE_ANONYMOUS_NORESERVE: usize = 0x4022;
     let large_bytes = if len_bytes >= HUGE_BYTES {
         HUGE_BYTES
     } else {
         LARGE_BYTES
     };
     let in_large = at % large_bytes;
-    let flags = MAP_PRIVATE_ANONYMOUS_NORESERVE;
     let all_bytes = len_bytes.checked_add(large_bytes).ok_or(Errno::NO_MEMORY)?;
     // SAFETY: 1. six numbers; the kernel picks a free address, so nothing that exists is replaced.
-    let start = unsafe { call(number::MMAP, [0, all_bytes, 0, flags, usize::MAX, 0]) }?;
+    let start = unsafe { call(number::MMAP, [0, all_bytes, 0, MAP_RESERVED, usize::MAX, 0]) }?;
     let skipped = (in_large + large_bytes - start % large_bytes) % large_bytes;
     let end = start + skipped + len_bytes;
     for (at, unused_bytes) in [(start, skipped), (end, large_bytes - skipped)] {

@@ -4,9 +4,11 @@
 
 pub mod file;
 pub mod futex;
+pub mod image;
 pub mod kvm;
 pub mod kvm_abi;
 pub mod kvm_vcpu;
+pub mod lock;
 pub mod memory;
 pub mod poll;
 pub mod shared;

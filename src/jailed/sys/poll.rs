@@ -4,6 +4,9 @@
 
 use super::syscall::{Errno, Fd, Timespec, call, number};
 
+/// The longest list to wait for.
+pub const MAX_WAITED: usize = 64;
+
 /// A descriptor to wait for, and whether it became readable or failed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

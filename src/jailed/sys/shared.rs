@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 
+use super::lock::seal;
+use super::syscall::flag::{MAP_SHARED, MAP_WINDOW, PROT_READ_WRITE};
 use super::syscall::{Errno, Fd, call, number};
 
 /// A shared mapping that lives as long as the process.
@@ -19,26 +21,40 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    /// Maps the first `size_bytes` bytes of `fd`, readable and writable.
+    /// Maps the first `size_bytes` bytes of `fd`, readable and writable, sealed.
     ///
     /// # Errors
-    /// The errno of `mmap`.
+    /// The errno of `mmap` or `mseal`.
     pub fn map(fd: Fd, size_bytes: usize) -> Result<Self, Errno> {
-        const MAP_SHARED: usize = 1;
-        Self::map_with(MAP_SHARED, fd.number() as usize, size_bytes)
+        Self::map_with(0, MAP_SHARED, fd.number() as usize, size_bytes)
+    }
+
+    /// The same at the address `at`, where nothing is yet.
+    ///
+    /// # Errors
+    /// The errno of `mmap` or `mseal`; `EEXIST` where the address is taken.
+    pub fn map_at(at: u64, fd: Fd, size_bytes: usize) -> Result<Self, Errno> {
+        let place = usize::try_from(at).map_err(|_wide| Errno::INVALID)?;
+        let mapped = Self::map_with(place, MAP_WINDOW, fd.number() as usize, size_bytes)?;
+        if mapped.base.addr() == place {
+            Ok(mapped)
+        } else {
+            Err(Errno::INVALID)
+        }
     }
 
     /// Maps memory of this process alone.
     #[cfg(test)]
     pub(crate) fn anonymous(size_bytes: usize) -> Self {
         const MAP_SHARED_ANONYMOUS: usize = 0x21;
-        Self::map_with(MAP_SHARED_ANONYMOUS, usize::MAX, size_bytes).unwrap()
+        Self::map_with(0, MAP_SHARED_ANONYMOUS, usize::MAX, size_bytes).unwrap()
     }
 
-    fn map_with(flags: usize, fd: usize, size_bytes: usize) -> Result<Self, Errno> {
-        const PROT_READ_WRITE: usize = 3;
-        // SAFETY: 1. the kernel chooses the address, so no memory of ours is replaced.
-        let base = unsafe { call(number::MMAP, [0, size_bytes, PROT_READ_WRITE, flags, fd, 0])? };
+    fn map_with(at: usize, flags: usize, fd: usize, size_bytes: usize) -> Result<Self, Errno> {
+        let args = [at, size_bytes, PROT_READ_WRITE, flags, fd, 0];
+        // SAFETY: 1. the kernel chooses the address, or fails where something is there: no memory of ours is replaced.
+        let base = unsafe { call(number::MMAP, args)? };
+        seal(base, size_bytes)?;
         Ok(Self {
             base: core::ptr::with_exposed_provenance_mut(base),
             size_bytes,

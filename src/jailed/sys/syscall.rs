@@ -35,6 +35,16 @@ impl Errno {
     pub const BAD_FD: Self = Self(9);
     /// `ENOSPC`.
     pub const NO_SPACE: Self = Self(28);
+    /// `EINVAL`.
+    pub const INVALID: Self = Self(22);
+    /// `ESRCH`.
+    pub const NO_PROCESS: Self = Self(3);
+    /// `E2BIG`.
+    pub const TOO_BIG: Self = Self(7);
+    /// `ENOSYS`.
+    pub const NO_CALL: Self = Self(38);
+    /// `EOPNOTSUPP`.
+    pub const NOT_SUPPORTED: Self = Self(95);
     /// `EAGAIN`.
     pub const AGAIN: Self = Self(11);
     /// `ENOMEM`.
@@ -98,6 +108,40 @@ pub mod number {
     pub const FCNTL: usize = 72;
     /// `fstat`
     pub const FSTAT: usize = 5;
+    /// `mprotect`
+    pub const MPROTECT: usize = 10;
+    /// `prctl`
+    pub const PRCTL: usize = 157;
+    /// `setrlimit`
+    pub const SETRLIMIT: usize = 160;
+    /// `seccomp`
+    pub const SECCOMP: usize = 317;
+    /// `landlock_create_ruleset`
+    pub const LANDLOCK_CREATE_RULESET: usize = 444;
+    /// `landlock_restrict_self`
+    pub const LANDLOCK_RESTRICT_SELF: usize = 446;
+    /// `mseal`
+    pub const MSEAL: usize = 462;
+}
+
+/// Flags of calls, in the combinations that V and D use and their filters allow.
+pub mod flag {
+    /// `PROT_READ`
+    pub const PROT_READ: usize = 1;
+    /// `PROT_READ | PROT_WRITE`
+    pub const PROT_READ_WRITE: usize = 3;
+    /// `MAP_SHARED`: where the kernel likes.
+    pub const MAP_SHARED: usize = 1;
+    /// `MAP_SHARED | MAP_FIXED`: in place of a reservation.
+    pub const MAP_PLACED: usize = 0x11;
+    /// `MAP_SHARED | MAP_FIXED_NOREPLACE`: at a fixed address where nothing is yet.
+    pub const MAP_WINDOW: usize = 0x10_0001;
+    /// `MAP_PRIVATE | MAP_ANONYMOUS`: fresh memory.
+    pub const MAP_FRESH: usize = 0x22;
+    /// `MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE`: a reservation of addresses.
+    pub const MAP_RESERVED: usize = 0x4022;
+    /// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM`, as POSIX threads have it.
+    pub const CLONE_THREAD: usize = 0x5_0F00;
 }
 
 /// Makes a system call with up to six arguments.

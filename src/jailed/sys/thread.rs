@@ -5,17 +5,23 @@
 
 use core::arch::asm;
 
+use super::lock::seal;
+use super::syscall::flag::{CLONE_THREAD, MAP_FRESH, PROT_READ_WRITE};
 use super::syscall::{Errno, call, number};
 
 const PAGE_BYTES: usize = 4096;
+/// More than twice what the first thread uses at most, which is for making a filter.
+const FIRST_STACK_BYTES: usize = 512 << 10;
 
 /// Moves `value` to pages of its own, which live as long as the process.
 ///
 /// # Errors
-/// The errno of `mmap`.
+/// The errno of `mmap` or `mseal`.
 pub fn forever<T>(value: T) -> Result<&'static mut T, Errno> {
     const { assert!(align_of::<T>() <= PAGE_BYTES) };
-    let place: *mut T = map(size_of::<T>().max(1))?.cast();
+    let size_bytes = size_of::<T>().max(1).next_multiple_of(PAGE_BYTES);
+    let place: *mut T = map(size_bytes)?.cast();
+    seal(place.addr(), size_bytes)?;
     // SAFETY: the mapping is fresh, large enough, page aligned and ours alone.
     unsafe { place.write(value) };
     // SAFETY: it was initialised above, nobody else knows the address, and it is never unmapped.
@@ -25,19 +31,19 @@ pub fn forever<T>(value: T) -> Result<&'static mut T, Errno> {
 /// Starts a thread that runs `entry(context, index)` on a stack of `stack_bytes` bytes.
 ///
 /// # Errors
-/// The errno of `mmap`, `munmap` or `clone`.
+/// The errno of `mmap`, `mprotect`, `mseal` or `clone`.
 pub fn spawn<T: Sync>(
     entry: fn(&'static T, usize) -> !,
     context: &'static T,
     index: usize,
     stack_bytes: usize,
 ) -> Result<(), Errno> {
-    // CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, as POSIX threads have it.
-    const FLAGS: usize = 0x100 | 0x200 | 0x400 | 0x800 | 0x1_0000 | 0x4_0000;
     let stack_bytes = stack_bytes.next_multiple_of(PAGE_BYTES);
     let base = map(stack_bytes + PAGE_BYTES)?;
+    // Kept as a page that faults: in a hole, the next mapping would end up.
     // SAFETY: 1. the page is the lowest of the mapping above, which nobody else knows.
-    unsafe { call(number::MUNMAP, [base.addr(), PAGE_BYTES, 0, 0, 0, 0])? };
+    unsafe { call(number::MPROTECT, [base.addr(), PAGE_BYTES, 0, 0, 0, 0])? };
+    seal(base.addr(), stack_bytes + PAGE_BYTES)?;
     // The argument of `begin` at the top, and a multiple of 16 below it.
     let begin_with = Begin {
         entry,
@@ -64,7 +70,7 @@ pub fn spawn<T: Sync>(
             "2:",
             in("r9") start,
             inlateout("rax") number::CLONE => result,
-            in("rdi") FLAGS, in("rsi") top.addr(), in("rdx") 0, in("r10") 0, in("r8") 0,
+            in("rdi") CLONE_THREAD, in("rsi") top.addr(), in("rdx") 0, in("r10") 0, in("r8") 0,
             lateout("rcx") _, lateout("r11") _,
         );
     }
@@ -72,6 +78,13 @@ pub fn spawn<T: Sync>(
         Ok(errno @ 1..4096) => Err(Errno(errno)),
         _ => Ok(()),
     }
+}
+
+/// Makes the first thread's stack as deep as it ever gets, so that it need not grow once nothing more may be mapped.
+#[inline(never)]
+pub fn deepen_stack() {
+    let deep = [0_u8; FIRST_STACK_BYTES];
+    core::hint::black_box(&deep);
 }
 
 /// What a thread starts with.
@@ -93,16 +106,7 @@ unsafe extern "C" fn begin<T: Sync>(begin_with: *const Begin<T>) -> ! {
 
 /// Fresh zeroed memory of this process.
 fn map(size_bytes: usize) -> Result<*mut u8, Errno> {
-    const PROT_READ_WRITE: usize = 3;
-    const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
-    let args = [
-        0,
-        size_bytes,
-        PROT_READ_WRITE,
-        MAP_PRIVATE_ANONYMOUS,
-        usize::MAX,
-        0,
-    ];
+    let args = [0, size_bytes, PROT_READ_WRITE, MAP_FRESH, usize::MAX, 0];
     // SAFETY: 1. the kernel chooses the address, so no memory of ours is replaced.
     let base = unsafe { call(number::MMAP, args)? };
     Ok(core::ptr::with_exposed_provenance_mut(base))

@@ -2,15 +2,16 @@
 //!
 //! *Source:* `include/uapi/linux/vfio.h, struct vfio_irq_set and vfio_irq_info (v6.12)`.
 
-use core::sync::atomic::AtomicU32;
-
-use super::futex;
+use super::poll;
 use super::syscall::{Errno, Fd, call, number};
 use crate::handoff::MAX_VECTORS;
 
-const VFIO_DEVICE_GET_IRQ_INFO: usize = 0x3B6D;
-const VFIO_DEVICE_SET_IRQS: usize = 0x3B6E;
-const VFIO_DEVICE_RESET: usize = 0x3B6F;
+/// How many interrupts of a kind.
+pub const VFIO_DEVICE_GET_IRQ_INFO: usize = 0x3B6D;
+/// Where interrupts go.
+pub const VFIO_DEVICE_SET_IRQS: usize = 0x3B6E;
+/// Function-level reset.
+pub const VFIO_DEVICE_RESET: usize = 0x3B6F;
 
 const DATA_NONE: u32 = 1;
 const DATA_EVENTFD: u32 = 1 << 2;
@@ -154,7 +155,6 @@ pub fn reset(device: Fd) -> Result<(), Errno> {
     const TRIES: u32 = 100;
     const PAUSE_MS: u32 = 5;
     let args = [device.number() as usize, VFIO_DEVICE_RESET, 0, 0, 0, 0];
-    let nobody_wakes = AtomicU32::new(0);
     for _ in 1..TRIES {
         // SAFETY: 1. the call takes no argument.
         match unsafe { call(number::IOCTL, args) } {
@@ -162,7 +162,7 @@ pub fn reset(device: Fd) -> Result<(), Errno> {
             other => return other.map(drop),
         }
         // The time limit is the point; how the sleep ends says nothing.
-        core::hint::black_box(futex::wait(&nobody_wakes, 0, Some(PAUSE_MS)).is_err());
+        core::hint::black_box(poll::wait(&mut [], Some(PAUSE_MS)).is_err());
     }
     // SAFETY: 1. the call takes no argument.
     unsafe { call(number::IOCTL, args) }.map(drop)

@@ -1,6 +1,7 @@
 //! Why the guest could not be built.
 
 use crate::handoff::{KernelFault, Report, Stage};
+use crate::lock::Refused;
 use crate::sys::syscall::Errno;
 
 /// A failed step: what the supervisor is told.
@@ -48,5 +49,15 @@ impl Failure {
 impl From<KernelFault> for Failure {
     fn from(fault: KernelFault) -> Self {
         Self::new(Stage::Kernel, fault as u64)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self {
+            stage: Stage::Lock,
+            errno: refused.errno,
+            detail: u64::from(refused.layer),
+        }
     }
 }

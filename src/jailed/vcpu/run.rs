@@ -1,10 +1,8 @@
 //! The run loop of a vCPU.
 //!
-//! On entry: the guest is built, the descriptors that are not needed are closed. From here on a thread only makes the
-//! calls `ioctl(KVM_RUN)`, `ioctl(KVM_SET_GSI_ROUTING)`, `futex` and `exit_group`, allocates nothing and never touches
-//! guest RAM. It ends with the process.
-
-use core::sync::atomic::{AtomicU32, Ordering};
+//! On entry: the guest is built; the first thread has locked the process down before the word to go. From here on a
+//! thread only makes the calls `ioctl(KVM_RUN)`, `ioctl(KVM_SET_GSI_ROUTING)`, `futex` and `exit_group`, to which the
+//! filter holds it ([`crate::manifest`]), allocates nothing and never touches guest RAM. It ends with the process.
 
 use super::irq::{Routes, TableWrite, table_write};
 use super::mmio::{Target, target_of};
@@ -12,8 +10,8 @@ use super::ports::{Port, port_of};
 use super::uart::{Line, Uart};
 use crate::addr::Gpa;
 use crate::handoff::{Ending, Handoff, MAX_VCPUS};
+use crate::lock::StartPage;
 use crate::ring::{Counter, LastExit, PeerBroken, Reply, Request, RequestKind, VcpuSide};
-use crate::sys::futex;
 use crate::sys::kvm::Vm;
 use crate::sys::kvm_vcpu::{Exit, PortAccess, Vcpu};
 use crate::sys::spin::Spin;
@@ -34,24 +32,13 @@ pub struct Guest {
     pub routes: &'static Spin<Routes>,
     /// The console's registers.
     pub uart: Spin<Uart>,
-    /// 1 once the guest may run.
-    pub may_run: AtomicU32,
+    /// Where the word to go comes from.
+    pub start: StartPage,
 }
 
-impl Guest {
-    /// Lets the threads run that wait in [`run_vcpu`].
-    pub fn start(&self) {
-        self.may_run.store(1, Ordering::Release);
-        while futex::wake(&self.may_run) {}
-    }
-}
-
-/// Waits for [`Guest::start`], then runs the vCPU `index` until the guest ends.
+/// Waits for the word to go, then runs the vCPU `index` until the guest ends.
 pub fn run_vcpu(guest: &'static Guest, index: usize) -> ! {
-    while guest.may_run.load(Ordering::Acquire) == 0 {
-        // However it returns: the word decides.
-        core::hint::black_box(futex::wait(&guest.may_run, 0, None).is_ok());
-    }
+    guest.start.wait_for_go();
     let Some(vcpu) = guest.vcpus.get(index).copied().flatten() else {
         end(Ending::Bug);
     };

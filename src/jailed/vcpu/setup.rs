@@ -1,7 +1,5 @@
 //! The steps that build the guest, in order; `bin/vcpu.rs` tells them.
 
-use core::sync::atomic::AtomicU32;
-
 use super::boot::Entry;
 use super::cpuid::guest_cpuid;
 use super::failure::Failure;
@@ -10,13 +8,13 @@ use super::registers::{MSRS, regs, sregs};
 use super::run::{Guest, run_vcpu};
 use super::uart::Uart;
 use crate::addr::Gpa;
-use crate::handoff::{FIRST_FD, GO, Handoff, MAX_VCPUS, Report, SEARCHED_BEHIND, Stage, VcpuFds};
+use crate::handoff::{Handoff, MAX_VCPUS, Report, SEARCHED_BEHIND, Stage, VcpuFds};
+use crate::lock::StartPage;
 use crate::ring::{Layout, VcpuSide};
-use crate::sys::file::{close, close_from, is_open, read, read_handoff, report_bytes};
+use crate::sys::file::{close_from, is_open, read_handoff, report_bytes};
 use crate::sys::kvm::{Kvm, KvmVfio, Vm};
 use crate::sys::kvm_vcpu::Vcpu;
-use crate::sys::memory::{Access, GuestRam, Mapping, close_range};
-use crate::sys::shared::Shared;
+use crate::sys::memory::{Access, GuestRam, Mapping};
 use crate::sys::spin::Spin;
 use crate::sys::syscall::{Errno, Fd, write};
 use crate::sys::thread::{forever, spawn};
@@ -73,13 +71,21 @@ pub fn check_descriptors(handoff: &Handoff) -> Result<VcpuFds, Failure> {
     Ok(fds)
 }
 
+/// Maps the start page.
+///
+/// # Errors
+/// [`Stage::Ring`].
+pub fn map_start() -> Result<StartPage, Failure> {
+    StartPage::map(Fd::new(VcpuFds::START)).map_err(Failure::at(Stage::Ring, 0))
+}
+
 /// Maps the memory shared with D.
 ///
 /// # Errors
 /// [`Stage::Ring`].
 pub fn map_ring(handoff: &Handoff) -> Result<VcpuSide, Failure> {
     let size_bytes = Layout::of(handoff).size_bytes();
-    let shared = Shared::map(Fd::new(VcpuFds::RING), size_bytes)
+    let shared = StartPage::map_ring(Fd::new(VcpuFds::RING), size_bytes)
         .map_err(Failure::at(Stage::Ring, size_bytes as u64))?;
     VcpuSide::new(shared, handoff).ok_or(Failure::new(Stage::Ring, size_bytes as u64))
 }
@@ -88,7 +94,7 @@ pub fn map_ring(handoff: &Handoff) -> Result<VcpuSide, Failure> {
 ///
 /// # Errors
 /// [`Stage::CreateVm`], [`Stage::Capability`].
-pub fn create_vm() -> Result<(Kvm, Vm), Failure> {
+pub fn create_vm(fds: VcpuFds) -> Result<(Kvm, Vm), Failure> {
     const API_VERSION: usize = 12;
     let kvm = Kvm::new(Fd::new(VcpuFds::KVM));
     let fault = || Failure::at(Stage::CreateVm, 0);
@@ -102,6 +108,10 @@ pub fn create_vm() -> Result<(Kvm, Vm), Failure> {
         }
     }
     let vm = kvm.create_vm().map_err(fault())?;
+    // The filters name what is created here by the number that it must get.
+    if vm.fd() != Fd::new(fds.vm()) {
+        return Err(Failure::new(Stage::CreateVm, u64::from(vm.fd().number())));
+    }
     vm.set_identity_map_address(IDENTITY_MAP).map_err(fault())?;
     vm.set_tss_address(TSS).map_err(fault())?;
     // Its argument is the number of IOAPIC pins to keep room for: none.
@@ -214,6 +224,12 @@ pub fn add_devices(vm: Vm, handoff: &Handoff, fds: VcpuFds) -> Result<Option<Kvm
     let kvm_vfio = vm
         .create_kvm_vfio()
         .map_err(Failure::at(Stage::KvmVfio, 0))?;
+    if Some(kvm_vfio.fd().number()) != fds.kvm_vfio() {
+        return Err(Failure::new(
+            Stage::KvmVfio,
+            u64::from(kvm_vfio.fd().number()),
+        ));
+    }
     for index in 0..handoff.function_count {
         kvm_vfio
             .add_device(Fd::new(fds.device(index)))
@@ -242,13 +258,18 @@ pub fn create_vcpus(
     kvm: Kvm,
     vm: Vm,
     handoff: &Handoff,
+    fds: VcpuFds,
     entry: Entry,
 ) -> Result<[Option<Vcpu>; MAX_VCPUS], Failure> {
     let supported = kvm.supported_cpuid().map_err(Failure::at(Stage::Vcpu, 0))?;
     let mut vcpus = [None; MAX_VCPUS];
     for (place, index) in vcpus.iter_mut().zip(0..handoff.vcpu_count) {
         let fault = || Failure::at(Stage::Vcpu, u64::from(index));
-        let vcpu = vm.create_vcpu(index).map_err(fault())?;
+        let fd = vm.create_vcpu(index).map_err(fault())?;
+        if fd != Fd::new(fds.vcpu(index)) {
+            return Err(Failure::new(Stage::Vcpu, u64::from(index)));
+        }
+        let vcpu = vm.vcpu(fd).map_err(fault())?;
         vcpu.use_host_clock().map_err(fault())?;
         let mut cpuid = guest_cpuid(supported.entries(), index, handoff.vcpu_count)
             .ok_or(Failure::new(Stage::Vcpu, u64::from(index)))?;
@@ -277,6 +298,7 @@ pub fn start_threads(
     ring: VcpuSide,
     vm: Vm,
     vcpus: [Option<Vcpu>; MAX_VCPUS],
+    start: StartPage,
 ) -> Result<&'static Guest, Failure> {
     let routes = forever(Spin::new(Routes::new())).map_err(Failure::at(Stage::Thread, 0))?;
     let guest = forever(Guest {
@@ -286,7 +308,7 @@ pub fn start_threads(
         vcpus,
         routes,
         uart: Spin::new(Uart::default()),
-        may_run: AtomicU32::new(0),
+        start,
     });
     let guest: &'static Guest = guest.map_err(Failure::at(Stage::Thread, 0))?;
     for index in 1..handoff.vcpu_count {
@@ -294,40 +316,6 @@ pub fn start_threads(
             .map_err(Failure::at(Stage::Thread, u64::from(index)))?;
     }
     Ok(guest)
-}
-
-/// Closes every descriptor of the list but the control socket; VM, vCPUs and KVM-VFIO have numbers behind the list.
-///
-/// # Errors
-/// [`Stage::Handoff`].
-pub fn close_list(fds: VcpuFds) -> Result<(), Failure> {
-    const _: () = assert!(VcpuFds::HANDOFF == FIRST_FD && VcpuFds::CONTROL == FIRST_FD + 1);
-    let fault = || Failure::at(Stage::Handoff, 0);
-    close_range(0, VcpuFds::HANDOFF).map_err(fault())?;
-    close_range(VcpuFds::CONTROL + 1, fds.end() - 1).map_err(fault())
-}
-
-/// Says that the guest is built, waits for the word to go and closes the control socket.
-///
-/// # Errors
-/// [`Stage::Go`].
-pub fn wait_for_go() -> Result<(), Failure> {
-    let ready = Report {
-        stage: Stage::Ready as u32,
-        errno: 0,
-        detail: 0,
-    };
-    if !send(&ready) {
-        return Err(Failure::new(Stage::Go, 0));
-    }
-    let mut word = [0];
-    match read(Fd::new(VcpuFds::CONTROL), &mut word) {
-        Ok(1) if word == [GO] => {
-            close(Fd::new(VcpuFds::CONTROL)).map_err(Failure::at(Stage::Go, 0))
-        }
-        Ok(_) => Err(Failure::new(Stage::Go, 0)),
-        Err(errno) => Err(Failure::at(Stage::Go, 0)(errno)),
-    }
 }
 
 /// Sends `report` to the supervisor: whether it was taken.

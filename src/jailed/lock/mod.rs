@@ -1,0 +1,124 @@
+//! How V and D lock themselves down.
+//!
+//! On entry of [`Lock::begin`]: the handoff was read, the list of descriptors checked. On exit: nothing can be opened,
+//! executed or traced, and only what building needs may be called. On exit of [`Lock::finish`]: every thread may make the
+//! calls of the run and no other, holds the descriptors of [`manifest::descriptors`] and no other, and nothing of this
+//! can be taken back. Each step is done before the filter takes away the call that it needs.
+
+mod start;
+
+pub use start::StartPage;
+
+use crate::handoff::Handoff;
+use crate::manifest::start_page::Locked;
+use crate::manifest::{self, Phase, Role, Rules, layer};
+use crate::sys::memory::close_range;
+use crate::sys::syscall::Errno;
+use crate::sys::{image, lock, thread};
+
+/// A layer that could not be had and may not be absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its bit in [`layer`].
+    pub layer: u32,
+    /// What the kernel said.
+    pub errno: Errno,
+}
+
+/// A process that is half way: it may build.
+#[derive(Debug)]
+pub struct Lock {
+    role: Role,
+    locked: Locked,
+}
+
+impl Lock {
+    /// Takes away what building does not need.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn begin(role: Role, handoff: &Handoff) -> Result<Self, Refused> {
+        let mut lock = Self {
+            role,
+            locked: Locked {
+                layers: 0,
+                landlock_abi: 0,
+            },
+        };
+        lock.put_on(handoff, layer::NO_NEW_PRIVS, lock::forbid_new_privileges())?;
+        lock.put_on(handoff, layer::NOT_DUMPABLE, lock::forbid_dumps())?;
+        lock.put_on(handoff, layer::MDWE, lock::forbid_exec_gain())?;
+        let landlock = lock::landlock();
+        lock.locked.landlock_abi = landlock.unwrap_or(0);
+        lock.put_on(handoff, layer::LANDLOCK, landlock.map(drop))?;
+        // From here on, mappings are sealed as they are made.
+        lock.put_on(handoff, layer::MSEAL, lock::can_seal())?;
+        filter(role, Phase::Build, handoff)?;
+        Ok(lock)
+    }
+
+    /// Takes away what running does not need, and says so in `start`; the control socket closes on the way.
+    ///
+    /// # Errors
+    /// [`Refused`], while there is a control socket to say so. What fails later stands in `start`, and ends the process.
+    pub fn finish(mut self, handoff: &Handoff, start: StartPage) -> Result<(), Refused> {
+        image::protect_and_seal().map_err(refused(layer::MSEAL))?;
+        thread::deepen_stack();
+        for limit in manifest::limits(self.role, handoff) {
+            lock::limit(limit.resource, limit.value).map_err(refused(layer::RLIMITS))?;
+        }
+        self.locked.layers |= layer::RLIMITS | layer::SECCOMP;
+        let last = close_others(self.role, handoff)
+            .map_err(refused(layer::SECCOMP))
+            .and_then(|()| filter(self.role, Phase::Run, handoff));
+        match last {
+            Ok(()) => {
+                start.say_locked(self.locked);
+                Ok(())
+            }
+            Err(Refused { errno, .. }) => start.fail(errno),
+        }
+    }
+
+    /// Notes that a layer is on, or that the kernel lacks it where it may.
+    fn put_on(
+        &mut self,
+        handoff: &Handoff,
+        layer: u32,
+        result: Result<(), Errno>,
+    ) -> Result<(), Refused> {
+        let may_be_absent = handoff.layers_absent & layer & !layer::ALWAYS != 0;
+        match result {
+            Ok(()) => self.locked.layers |= layer,
+            Err(Errno::INVALID | Errno::NO_CALL | Errno::NOT_SUPPORTED) if may_be_absent => {}
+            Err(errno) => return Err(Refused { layer, errno }),
+        }
+        Ok(())
+    }
+}
+
+fn refused(layer: u32) -> impl FnOnce(Errno) -> Refused {
+    move |errno| Refused { layer, errno }
+}
+
+/// Puts the filter of `phase` on.
+fn filter(role: Role, phase: Phase, handoff: &Handoff) -> Result<(), Refused> {
+    let rules = Rules::of(role, phase, handoff);
+    let program = manifest::program(&rules);
+    if !program.is_whole() {
+        return Err(refused(layer::SECCOMP)(Errno::TOO_BIG));
+    }
+    lock::install(program.instructions()).map_err(refused(layer::SECCOMP))
+}
+
+/// Closes all descriptors that the run does not need.
+fn close_others(role: Role, handoff: &Handoff) -> Result<(), Errno> {
+    let mut from = 0;
+    for kept in manifest::descriptors(role, handoff) {
+        if from < kept.number {
+            close_range(from, kept.number - 1)?;
+        }
+        from = kept.number + 1;
+    }
+    close_range(from, u32::MAX)
+}

@@ -7,11 +7,14 @@
 compile_error!("`breakout` is for tests in the lab: build it with `--profile breakout`");
 
 pub mod error;
+pub mod layers;
 pub mod spec;
 
 pub mod sys;
 
 pub mod state;
+
+pub mod jail;
 
 pub mod host;
 

@@ -44,9 +44,11 @@ const PATHS: &[&str] = &[
 /// The order of `mod` lines in `src/lib.rs`.
 const ORDER: &[&str] = &[
     "error",
+    "layers",
     "spec",
     "sys",
     "state",
+    "jail",
     "host",
     "plan",
     "view",
@@ -62,8 +64,14 @@ const RULES: &[Rule] = &[
         forbidden: &[],
     },
     Rule {
+        place: "src/layers",
+        modules: &[],
+        jailed: Some(&[]),
+        forbidden: IMPURE,
+    },
+    Rule {
         place: "src/spec",
-        modules: &["error"],
+        modules: &["error", "layers"],
         jailed: CONTRACT,
         forbidden: &[],
     },
@@ -80,26 +88,34 @@ const RULES: &[Rule] = &[
         forbidden: &[],
     },
     Rule {
+        place: "src/jail",
+        modules: &["error", "layers", "sys", "state"],
+        jailed: CONTRACT,
+        forbidden: &[],
+    },
+    Rule {
         place: "src/host",
-        modules: &["error", "spec"],
+        modules: &["error", "layers", "spec", "sys"],
         jailed: CONTRACT,
         forbidden: &[],
     },
     Rule {
         place: "src/plan",
-        modules: &["error", "spec", "host"],
+        modules: &["error", "layers", "spec", "host"],
         jailed: CONTRACT,
         forbidden: IMPURE,
     },
     Rule {
         place: "src/view",
-        modules: &["error", "spec", "host"],
+        modules: &["error", "layers", "spec", "host"],
         jailed: Some(&[]),
         forbidden: IMPURE,
     },
     Rule {
         place: "src/supervisor",
-        modules: &["error", "spec", "sys", "state", "host", "plan"],
+        modules: &[
+            "error", "layers", "spec", "sys", "state", "jail", "host", "plan",
+        ],
         jailed: CONTRACT,
         forbidden: &[],
     },

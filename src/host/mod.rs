@@ -1,6 +1,7 @@
 //! What the host has: read from sysfs, procfs and `/dev` under a root that can be another folder than `/`.
 #![forbid(unsafe_code)]
 
+mod layers;
 pub mod machine;
 mod names;
 mod platform;
@@ -14,6 +15,7 @@ use iommu::{addr::ByteLen, topology::Topology};
 use serde::Serialize;
 
 pub use self::{
+    layers::{Known, Layers},
     names::PciNames,
     platform::{BootLoader, CpuMaker, Platform},
     read::unread,
@@ -35,6 +37,8 @@ pub struct Inventory {
     pub nodes: Vec<Node>,
     /// Free huge pages, of the whole host and of each node.
     pub hugepages: Vec<HugepagePool>,
+    /// The layers of the jail.
+    pub layers: Layers,
 }
 
 /// A NUMA node.

@@ -2,7 +2,7 @@
 
 use iommu::{addr::ByteLen, error::IommuError, sysfs::SysRoot, topology::Topology};
 
-use super::{HugepagePool, Inventory, Node, machine::malformed};
+use super::{HugepagePool, Inventory, Layers, Node, machine::malformed};
 use crate::{
     error::{ErrorId, Report},
     spec::HugepageSize,
@@ -29,6 +29,7 @@ impl Inventory {
             memory_available: read_kib(root, MEMINFO, "MemAvailable:")?,
             hugepages: read_hugepages(root, &nodes)?,
             nodes,
+            layers: Layers::read(root),
         })
     }
 }

@@ -7,7 +7,7 @@ use super::{
     acpi,
     checks::{Asked, Case, Verdict},
     layout::{BarRequest, Fault, Layout, Request, gpa_range_of, lay_out, spans},
-    types::{Bar, Binding, Contents, Function, Image, Interrupts, Memory, Peer, Plan},
+    types::{Bar, Binding, Contents, Function, Image, Interrupts, Memory, Peer, Plan, Sandbox},
 };
 use crate::{
     error::{ErrorId, Report},
@@ -57,6 +57,11 @@ pub(super) fn assemble(case: &Case<'_>, verdict: Verdict) -> Result<Plan, Report
         groups,
         functions,
         peers: peers(spec),
+        sandbox: Sandbox {
+            absent: case.host.layers.absent_set(),
+            cpu_percent: spec.sandbox.cpu_percent.unwrap_or(spec.vcpus * 100),
+            memory_overhead: spec.sandbox.memory_overhead,
+        },
         acpi,
         verdict: verdict.isolation,
         warnings: verdict.warnings,

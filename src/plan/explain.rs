@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::types::{Binding, Function, Interrupts, Plan};
 use crate::{
     error::printable,
+    layers::Layer,
     spec::{ConsoleSpec, OnDmaFault, RootMode},
 };
 
@@ -74,6 +75,10 @@ impl fmt::Display for Plan {
                 "  peer       {} -> {}: every device reaches its BARs by DMA",
                 peer.from, peer.to
             )?;
+        }
+        if !self.sandbox.absent.is_empty() {
+            let names: Vec<&str> = self.sandbox.absent.iter().map(Layer::name).collect();
+            writeln!(f, "  sandbox    without {}", names.join(", "))?;
         }
         match self.verdict {
             Verdict::Pass | Verdict::Fixable => writeln!(f, "  verdict    pass")?,

@@ -28,7 +28,7 @@ pub use self::{
     layout::{gpa_range_of, iova_of},
     types::{
         Bar, Binding, Contents, Function, Image, Interrupts, Memory, OpenPart, Peer, Plan, Ram,
-        Span,
+        Sandbox, Span,
     },
 };
 

@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     error::Report,
+    layers::LayerSet,
     spec::{ConsoleSpec, HugepageSize, OnDmaFault, OnReboot, RootMode, Uuid},
 };
 
@@ -109,6 +110,8 @@ pub struct Contents {
     pub functions: Vec<Function>,
     /// The pairs of them of which one may reach the BARs of the other by DMA, as the guest file names them.
     pub peers: Vec<Peer>,
+    /// The jail of the guest's processes.
+    pub sandbox: Sandbox,
     /// The ACPI tables, to be copied to [`jailed::machine::ACPI_START`].
     #[serde(serialize_with = "length")]
     pub acpi: Vec<u8>,
@@ -117,6 +120,17 @@ pub struct Contents {
     pub verdict: Verdict,
     /// Refusals that were accepted and other things worth knowing.
     pub warnings: Vec<Report>,
+}
+
+/// The jail of the guest's processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sandbox {
+    /// The layers that this kernel lacks and the guest file does without.
+    pub absent: LayerSet,
+    /// Processor time of all vCPUs together, in hundredths of a processor.
+    pub cpu_percent: u32,
+    /// Memory of its processes besides RAM, images and page tables.
+    pub memory_overhead: ByteLen,
 }
 
 /// Guest RAM: one file, laid out in ranges.

@@ -9,11 +9,13 @@ mod parse;
 mod parse_test;
 mod peers;
 mod reader;
+mod sandbox;
 mod types;
 mod values;
 
 pub use self::files::{Files, KernelFormat};
 pub(crate) use self::near::nearest;
+pub use self::sandbox::SandboxSpec;
 pub use self::types::{
     ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnDmaFault,
     OnReboot, PeerSpec, Places, RootMode, RootSpec, Uuid,

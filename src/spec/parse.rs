@@ -10,6 +10,7 @@ use super::{
     near::nearest,
     peers::peers,
     reader::{Placed, Reader, Table},
+    sandbox::{SandboxSpec, sandbox},
     types::{ConsoleSpec, DeviceSpec, GuestSpec, MemorySpec, Places, RootSpec, Uuid},
     values::{bdf, check_cmdline, check_memory, check_name, size},
 };
@@ -29,6 +30,7 @@ const KEYS: &[&str] = &[
     "console",
     "device",
     "peer",
+    "sandbox",
 ];
 const MEMORY_KEYS: &[&str] = &["size", "hugepages", "numa_node"];
 const ROOT_KEYS: &[&str] = &["image", "mode"];
@@ -113,6 +115,10 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
     let devices: Vec<DeviceSpec> = tables.into_iter().filter_map(device).collect();
     let all = (devices.len() == count).then_some(devices.as_slice());
     let peers = peers(top.tables("peer"), all, interface.as_ref());
+    let sandbox = match top.table("sandbox") {
+        Some(table) => sandbox(table, vcpus.as_ref().map_or(1, |v| v.value)),
+        None => Some(SandboxSpec::default()),
+    };
     top.finish(KEYS);
     places.vcpus = vcpus.as_ref().map(|v| v.place.clone());
     places.interface = interface.as_ref().map(|v| v.place.clone());
@@ -130,6 +136,7 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
         console: console.unwrap_or_default(),
         devices,
         peers,
+        sandbox: sandbox?,
         places,
     })
 }

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf};
 use iommu::{addr::ByteLen, bdf::Bdf, isolation::CheckId};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::sandbox::SandboxSpec;
 use crate::error::Location;
 
 /// A guest file whose values are each well-formed; whether host and files can satisfy it is not known yet.
@@ -36,6 +37,8 @@ pub struct GuestSpec {
     pub devices: Vec<DeviceSpec>,
     /// The pairs of them of which one may reach the BARs of the other by DMA.
     pub peers: Vec<PeerSpec>,
+    /// The jail of its processes.
+    pub sandbox: SandboxSpec,
     /// Where the keys stand that the plan may have to point at.
     #[serde(skip)]
     pub places: Places,

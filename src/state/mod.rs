@@ -5,6 +5,7 @@
 //! released/BDF-TIME.json   what was in quarantine, with when and why it was released
 //! in-use/BDF   locked by the run that has the function; says which
 //! journal/GUEST-PID-START.json   what a run changes of the host, locked by it
+//! uids/NUMBER  locked by the run whose processes have the users of this number
 //! ```
 
 mod clock;
@@ -16,6 +17,7 @@ mod journal_test;
 mod quarantine;
 #[cfg(test)]
 mod state_test;
+mod uid_slot;
 
 use std::{
     fs, io,
@@ -29,6 +31,7 @@ pub use self::{
     in_use::InUse,
     journal::{Changes, Journal, Left, ProcessId, Taken},
     quarantine::{Entry, Identity, Record},
+    uid_slot::UidSlot,
 };
 use crate::error::{ErrorId, Report};
 
@@ -93,6 +96,11 @@ impl State {
 
     fn journal(&self) -> PathBuf {
         self.folder.join("journal")
+    }
+
+    /// Always the host's own where there is one: two runs must not have the same users because their folders differ.
+    fn uids(&self) -> PathBuf {
+        self.usual.as_ref().unwrap_or(&self.folder).join("uids")
     }
 
     fn file_of(&self, bdf: Bdf) -> PathBuf {

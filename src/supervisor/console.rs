@@ -5,7 +5,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -14,6 +14,8 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
     termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
 };
+
+use crate::jail::seccomp::SupervisorFds;
 
 /// Where the console's bytes go and come from.
 #[derive(Debug)]
@@ -142,6 +144,25 @@ impl Console {
                 .guest_open
                 .then(|| (self.from_guest.as_fd(), PollFlags::IN)),
         }
+    }
+
+    /// All that it reads and writes, and the terminal that it puts back.
+    pub(super) fn descriptors(&self) -> SupervisorFds {
+        let mut fds = SupervisorFds {
+            read: vec![self.from_guest.as_raw_fd()],
+            write: vec![self.to_guest.as_raw_fd()],
+            ..SupervisorFds::default()
+        };
+        match &self.target {
+            Target::Off => {}
+            Target::Stdio => {
+                fds.read.push(rustix::stdio::stdin().as_raw_fd());
+                fds.write.push(rustix::stdio::stdout().as_raw_fd());
+                fds.terminal.push(rustix::stdio::stdin().as_raw_fd());
+            }
+            Target::File(file) => fds.write.push(file.as_raw_fd()),
+        }
+        fds
     }
 
     /// Why the console's target failed, once.

@@ -25,10 +25,12 @@ use super::{
     log::Log,
     process::Life,
     ram::Ram,
+    sandbox::make_jail,
     stats::Stats,
 };
 use crate::{
     error::{ErrorId, Report},
+    jail::Jail,
     plan::Plan,
     spec::{ConsoleSpec, OnReboot},
     sys::map::CounterView,
@@ -60,14 +62,17 @@ impl Keeper<'_> {
     pub(super) fn keep(&self) -> Result<RunEnd, Vec<Report>> {
         let log = self.log;
         let mut assigned = Assigned::none(self.plan, &self.options.root);
-        let ended = match self.guest(&mut assigned) {
+        let mut jail = None;
+        let ended = match self.guest(&mut assigned, &mut jail) {
             Err(Fault::Ended(end)) => Ok(end),
             ended => ended.map_err(|fault| fault.into_reports(self.plan)),
         };
         if let Ok(end) = &ended {
             log.say(&end.sentence());
         }
-        let left = assigned.taken.release(&self.options.state, log);
+        let mut left = assigned.taken.release(&self.options.state, log);
+        // V and D are gone, and so is the memory that was charged to the guest.
+        left.extend(jail.and_then(|jail| jail.close().err()));
         // A device that goes on after its guest has ended is told of, too.
         if let Err(error) = self.rest(Ask::Finish) {
             log.warn(&format!("the supervisor does not answer: {error}"));
@@ -80,16 +85,23 @@ impl Keeper<'_> {
     }
 
     /// The life of one guest, from its files to its end. What it takes from the host stays in `assigned`.
-    fn guest<'a>(&'a self, assigned: &mut Assigned<'a>) -> Result<RunEnd, Fault> {
+    fn guest<'a>(
+        &'a self,
+        assigned: &mut Assigned<'a>,
+        jail: &mut Option<Jail>,
+    ) -> Result<RunEnd, Fault> {
         let (plan, options, log) = (self.plan, self.options, self.log);
         let mut stats = Stats::new(plan, self.supervisor);
         let programs = Programs::find()?;
         check_kvm()?;
-        let files = Files::open(plan)?;
 
         // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
         assigned.reserve(&options.state, log)?;
         assigned.write_down(&options.state, None)?;
+        // Before anything is made present in memory, so that it counts as the guest's.
+        let own = [self.supervisor, std::process::id()];
+        let jail = jail.insert(make_jail(plan, &options.state, &own)?);
+        let files = Files::open(plan)?;
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
         let bound = again(plan, self.replan)?;
@@ -123,7 +135,7 @@ impl Keeper<'_> {
                 devices: assigned.devices(),
                 console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
             };
-            let mut running = launch(&programs, &parts, &self.link)?;
+            let mut running = launch(&programs, jail, &parts, &self.link)?;
             drop(parts);
             if let Err(fault) = assigned.note_processes(&[running.vcpu.pid(), running.device.pid()])
             {

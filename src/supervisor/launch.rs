@@ -6,7 +6,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -28,32 +28,34 @@ use super::{
     link::{Ask, Heard, Link, Next},
     process::Process,
 };
-use crate::sys::{
-    map::{CounterView, handoff_bytes},
-    spawn::exec_with,
-    start::{StartPage, State},
+use crate::{
+    jail::{Descriptors, Jail, Member, Program},
+    sys::{
+        map::{CounterView, handoff_bytes},
+        start::{StartPage, State},
+    },
 };
 
 /// The two programs, found beside `narrows`.
 #[derive(Debug)]
 pub(super) struct Programs {
-    vcpu: PathBuf,
-    device: PathBuf,
+    vcpu: Program,
+    device: Program,
 }
 
 impl Programs {
-    /// Looks in the folder of the running program, and nowhere else.
+    /// Looks in the folder of the running program, and nowhere else; what is opened here runs in every life of the guest.
     ///
     /// # Errors
-    /// [`Fault::ProgramAbsent`].
+    /// [`Fault::ProgramAbsent`]; `spawn-failed` for a program that others could have changed.
     pub(super) fn find() -> Result<Self, Fault> {
         let own =
             std::env::current_exe().map_err(Fault::io("finding this program's own folder"))?;
         let folder = own.parent().unwrap_or_else(|| Path::new("/"));
-        let beside = |role: Role| {
+        let beside = |role: Role| -> Result<Program, Fault> {
             let path = folder.join(role.program());
             if path.is_file() {
-                Ok(path)
+                Ok(Program::open(&path)?)
             } else {
                 Err(Fault::ProgramAbsent { path })
             }
@@ -105,6 +107,7 @@ pub(super) struct Running {
 /// [`Fault::Setup`] with what V or D said; both processes are gone then.
 pub(super) fn launch(
     programs: &Programs,
+    jail: &Jail,
     parts: &Parts<'_>,
     link: &Link,
 ) -> Result<Running, Fault> {
@@ -135,7 +138,7 @@ pub(super) fn launch(
         fds.extend(list.iter().map(AsFd::as_fd));
     }
     debug_assert_eq!(fds.len(), count(DeviceFds::of(parts.handoff).end()));
-    let mut device = start(Role::Device, &programs.device, &fds)?;
+    let mut device = start(jail, Role::Device, &programs.device, parts, &fds)?;
     crash::is_running(Who::Device, device.pid());
     crash::point(Step::DeviceStarted);
     drop(device_end);
@@ -161,7 +164,7 @@ pub(super) fn launch(
     fds.extend(&parts.devices);
     fds.extend(irqs.iter().map(AsFd::as_fd));
     debug_assert_eq!(fds.len(), count(VcpuFds::of(parts.handoff).end()));
-    let mut vcpu = match start(Role::Vcpu, &programs.vcpu, &fds) {
+    let mut vcpu = match start(jail, Role::Vcpu, &programs.vcpu, parts, &fds) {
         Ok(vcpu) => vcpu,
         Err(fault) => return Err(stopped(fault, &mut [&mut device])),
     };
@@ -171,7 +174,8 @@ pub(super) fn launch(
     let gone = until_locked(&mut vcpu, &vcpu_word, &vcpu_start, link)
         .and_then(|locked| admit(Role::Vcpu, locked, parts.handoff))
         .inspect(|()| crash::point(Step::VcpuReady))
-        .and_then(|()| guard(link))
+        .and_then(|()| Ok(jail.share_cores(device.pid(), vcpu.pid())?))
+        .and_then(|()| guard(link, jail))
         .and_then(|()| go(&device_start))
         .and_then(|()| go(&vcpu_start));
     if let Err(fault) = gone {
@@ -189,11 +193,26 @@ fn count(end: u32) -> usize {
     usize::try_from(end - FIRST_FD).unwrap_or(usize::MAX)
 }
 
-fn start(role: Role, program: &Path, fds: &[BorrowedFd<'_>]) -> Result<Process, Fault> {
-    let doing = || format!("starting {}", program.display());
-    let first = i32::try_from(FIRST_FD).unwrap_or(i32::MAX);
-    let child = exec_with(program, first, fds).map_err(Fault::io(doing()))?;
-    Process::new(role, child).map_err(Fault::io(doing()))
+fn start(
+    jail: &Jail,
+    role: Role,
+    program: &Program,
+    parts: &Parts<'_>,
+    fds: &[BorrowedFd<'_>],
+) -> Result<Process, Fault> {
+    // V makes the VM, the KVM-VFIO device and its vCPUs; D nothing.
+    let (member, more) = match role {
+        Role::Vcpu => (Member::Vcpu, u64::from(parts.handoff.vcpu_count) + 2),
+        Role::Device => (Member::Device, 0),
+    };
+    let descriptors = Descriptors {
+        first: i32::try_from(FIRST_FD).unwrap_or(i32::MAX),
+        fds,
+        null: parts.null,
+        more,
+    };
+    let spawned = jail.spawn(member, program, &descriptors)?;
+    Ok(Process::new(role, spawned.child))
 }
 
 /// Ends what was started, and keeps the first fault.
@@ -210,8 +229,9 @@ pub(super) fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
 }
 
 /// Asks the supervisor to give up what it does not need while the guest runs.
-fn guard(link: &Link) -> Result<(), Fault> {
-    let answered = link.ask(Ask::Guard, |word| {
+fn guard(link: &Link, jail: &Jail) -> Result<(), Fault> {
+    let id = jail.ids().id(Member::Supervisor);
+    let answered = link.ask(Ask::Guard { id }, |word| {
         let bad = during_set_up(&word).err().map(Err);
         bad.or_else(|| (word == Heard::Guarded).then_some(Ok(())))
     });

@@ -86,7 +86,10 @@ pub(super) enum Heard {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Ask {
     /// To give up what it does not need any more: the guest is about to run.
-    Guard,
+    Guard {
+        /// The user and group to become.
+        id: u32,
+    },
     /// To copy the rest of the console and to look at the kernel log: V and D are gone.
     Rest,
     /// To look once more: the devices are given back.

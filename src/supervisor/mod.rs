@@ -25,6 +25,7 @@ mod ram;
 mod recover;
 mod refusal;
 mod release;
+mod sandbox;
 mod space;
 mod stats;
 mod watch;
@@ -50,6 +51,10 @@ pub use self::{
 };
 use crate::{
     error::{ErrorId, Report},
+    jail::{
+        own::{self, Own},
+        seccomp::{install, supervisor_filter},
+    },
     plan::Plan,
     state::State,
     sys::{
@@ -144,11 +149,24 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                     link: supervisors,
                     log: &log,
                 };
-                watch.until_keeper_is_gone(|_| Ok(()))
+                watch.until_keeper_is_gone(|watch, id| guard(plan, watch, id))
             });
             told(plan, keeper, watched).map_err(|report| vec![report])
         }
     }
+}
+
+/// Gives up everything but the descriptors that are watched: the guest is about to run.
+fn guard(plan: &Plan, watch: &Watch<'_>, id: u32) -> Result<(), Report> {
+    let fds = watch.descriptors();
+    let filter = supervisor_filter(&fds)?;
+    let own = Own {
+        id,
+        descriptors: fds.limit(),
+        absent: plan.sandbox.absent,
+    };
+    own::enter(&own)?;
+    install(&filter)
 }
 
 /// The keeper's status, once it is gone.

@@ -3,20 +3,17 @@
 use std::{
     io,
     os::{fd::OwnedFd, unix::process::ExitStatusExt},
-    process::{Child, ExitStatus},
+    process::ExitStatus,
 };
 
 use iommu::bdf::Bdf;
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    process::{Pid, PidfdFlags, pidfd_open},
-};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{
     ending::{LastWords, Role, RunEnd},
     link::{Heard, Link, Next, Seen, Stopped},
 };
-use crate::sys::map::CounterView;
+use crate::sys::{child::Child, map::CounterView};
 
 /// V or D, running.
 #[derive(Debug)]
@@ -24,18 +21,12 @@ pub(super) struct Process {
     /// Which.
     pub(super) role: Role,
     child: Child,
-    pidfd: OwnedFd,
 }
 
 impl Process {
     /// Takes over a child that was just started.
-    ///
-    /// # Errors
-    /// The errno of `pidfd_open`.
-    pub(super) fn new(role: Role, child: Child) -> io::Result<Self> {
-        let pid = Pid::from_child(&child);
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self { role, child, pidfd })
+    pub(super) const fn new(role: Role, child: Child) -> Self {
+        Self { role, child }
     }
 
     /// Its process id.
@@ -47,7 +38,7 @@ impl Process {
     /// Readable when it has ended.
     #[must_use]
     pub(super) fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
+        self.child.pidfd()
     }
 
     /// Its exit status, if it has ended.

@@ -5,7 +5,11 @@
 //!
 //! Everything here may be hostile: the guest writes the console, and whoever has a device causes lines of the kernel log.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -15,6 +19,8 @@ use super::{
     link::{Ask, Heard, Link, Next},
     log::Log,
 };
+use crate::error::Report;
+use crate::jail::seccomp::SupervisorFds;
 use crate::sys::signals::{Asked, Signals};
 
 /// What the supervisor watches.
@@ -45,7 +51,7 @@ impl Watch<'_> {
     /// The errno of `poll` or of the link: then the keeper notices that we are gone, and ends the guest.
     pub(super) fn until_keeper_is_gone(
         mut self,
-        guard: impl FnOnce(&Self) -> io::Result<()>,
+        guard: impl FnOnce(&Self, u32) -> Result<(), Report>,
     ) -> io::Result<()> {
         let mut guard = Some(guard);
         loop {
@@ -72,17 +78,31 @@ impl Watch<'_> {
             match self.link.next()? {
                 Next::Nothing => {}
                 Next::Gone => return Ok(()),
-                Next::Word(Ask::Guard) => {
+                Next::Word(Ask::Guard { id }) => {
                     // At a guest's reboot it is asked again, and has nothing left to give up.
-                    let guarded = guard.take().map_or(Ok(()), |guard| guard(&self));
+                    let guarded = guard.take().map_or(Ok(()), |guard| guard(&self, id));
                     self.link.say(&match guarded {
                         Ok(()) => Heard::Guarded,
-                        Err(error) => failed("giving up privileges", &error),
+                        Err(report) => Heard::Failed {
+                            doing: report.what,
+                            why: report.why.join("; "),
+                        },
                     })?;
                 }
                 Next::Word(asked @ (Ask::Rest | Ask::Finish)) => self.rest(asked)?,
             }
         }
+    }
+
+    /// All descriptors that are needed from here on, by what is done with them.
+    pub(super) fn descriptors(&self) -> SupervisorFds {
+        let mut fds = self.console.descriptors();
+        fds.read.push(self.signals.as_fd().as_raw_fd());
+        fds.read.extend(self.faults.fd().map(|fd| fd.as_raw_fd()));
+        // Standard error: what the operator is told.
+        fds.write.push(rustix::stdio::stderr().as_raw_fd());
+        fds.socket.push(self.link.as_fd().as_raw_fd());
+        fds
     }
 
     /// Looks at the kernel log, and says what has to end the guest.

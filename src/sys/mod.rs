@@ -1,15 +1,19 @@
-//! What `rustix` does not give safely: spawning with an exact list of descriptors, shared mappings, signals as a file,
-//! splitting the process.
+//! What `rustix` does not give safely: spawning into a jail with an exact list of descriptors, splitting the process,
+//! shared mappings, signals as a file.
 //!
-//! UNSAFETY: raw mappings, `fork`, `pre_exec` and `signalfd`; each function states what it relies on. Nothing else in this
-//! package is unsafe.
+//! UNSAFETY: raw mappings, `fork`, `clone3` with what follows it up to `exec`, and `signalfd`; each function states what
+//! it relies on. Nothing else in this package is unsafe.
 #![expect(
     unsafe_code,
-    reason = "mappings, fork, pre_exec and signalfd have no safe interface"
+    reason = "mappings, fork, clone3 and signalfd have no safe interface"
 )]
 
+pub mod child;
+pub mod confine;
 pub mod fork;
+pub mod landlock;
 pub mod map;
+pub mod offers;
 pub mod signals;
 pub mod spawn;
 pub mod start;

@@ -7,6 +7,7 @@
 mod capacity;
 mod device;
 mod guest;
+mod layers;
 
 use iommu::{
     isolation::{self, CheckId},
@@ -121,6 +122,7 @@ pub(super) fn judge(case: &Case<'_>) -> Verdict {
         accepted: Vec::new(),
         isolation: isolation::Verdict::Pass,
     };
+    layers::judge(case, &mut verdict);
     for check in guest::CHECKS.iter().chain(capacity::CHECKS) {
         for finding in (check.find)(case) {
             let evidence = finding.evidence.and(otherwise(check.reason));

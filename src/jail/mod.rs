@@ -1,0 +1,213 @@
+//! The jail that the processes of a guest are put into: users, cgroups, namespaces, an empty root, no capability, limits.
+//!
+//! On entry: root, one thread. On exit of [`Jail::make`]: the guest has users and cgroups of its own; of
+//! [`Jail::spawn`]: V or D runs with nothing but what it was given; of [`Jail::close`]: users and cgroups are given back.
+//! What V and D do to themselves afterwards (filters, Landlock, seals) is in `jailed`; [`own`] is for a process that is not
+//! replaced by another program.
+
+mod cgroup;
+pub mod core_scheduling;
+mod ids;
+mod limits;
+pub mod own;
+mod place;
+mod program;
+pub mod seccomp;
+
+use std::os::fd::BorrowedFd;
+
+use jailed::handoff::MAX_FUNCTIONS;
+
+pub use self::{
+    cgroup::{CONTROLLERS, Cgroup},
+    ids::{Ids, Member},
+    limits::{Size, settings, threads},
+    place::Place,
+    program::Program,
+};
+use crate::{
+    error::{ErrorId, Report},
+    layers::{Layer, LayerSet},
+    state::State,
+    sys::spawn::{self, Failed, Order, Spawned, Step},
+};
+
+/// How many entries D waits for at once, most of them empty: the kernel takes no list longer than the limit of
+/// descriptors.
+const LONGEST_WAIT: u64 = 1 + 2 * MAX_FUNCTIONS as u64;
+
+/// What a guest's jail is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// The guest's name.
+    pub guest: &'a str,
+    /// Its size.
+    pub size: Size,
+    /// The layers that this kernel lacks and the guest file does without.
+    pub absent: LayerSet,
+    /// The processes of the supervisor's side, to be moved into its cgroup.
+    pub processes: &'a [u32],
+}
+
+/// What a guest's processes have of the host while it runs, and nobody else: made once a run, for all of its lives.
+#[derive(Debug)]
+pub struct Jail {
+    ids: Ids,
+    cgroup: Option<Cgroup>,
+    absent: LayerSet,
+    size: Size,
+}
+
+/// The descriptors of a process to be spawned.
+#[derive(Clone, Copy, Debug)]
+pub struct Descriptors<'a> {
+    /// The number of the first.
+    pub first: i32,
+    /// All of them, in the order of their numbers.
+    pub fds: &'a [BorrowedFd<'a>],
+    /// `/dev/null`, which becomes 0, 1 and 2.
+    pub null: BorrowedFd<'a>,
+    /// How many more it may make.
+    pub more: u64,
+}
+
+impl Jail {
+    /// Takes users and makes cgroups.
+    ///
+    /// # Errors
+    /// `state-unwritable`, `too-many-guests`, `cgroup-unusable`; nothing is left behind then.
+    pub fn make(state: &State, wish: &Wish<'_>) -> Result<Self, Report> {
+        let ids = Ids::take(state)?;
+        let cgroup = if wish.absent.contains(Layer::Cgroup) {
+            None
+        } else {
+            let place = Place::find().map_err(|error| no_place(&error))?;
+            Some(Cgroup::make(
+                &place,
+                wish.guest,
+                &wish.size,
+                wish.processes,
+            )?)
+        };
+        Ok(Self {
+            ids,
+            cgroup,
+            absent: wish.absent,
+            size: wish.size,
+        })
+    }
+
+    /// Starts V or D in its jail. The calling thread is the only one.
+    ///
+    /// # Errors
+    /// `jail-failed` with the step and its errno; then there is no process.
+    pub fn spawn(
+        &self,
+        member: Member,
+        program: &Program,
+        descriptors: &Descriptors<'_>,
+    ) -> Result<Spawned, Report> {
+        let count = u64::try_from(descriptors.fds.len()).unwrap_or(u64::MAX);
+        let first = u64::from(descriptors.first.unsigned_abs());
+        // What exec closes stands behind the list for a moment.
+        let most = (first + count + descriptors.more.max(2)).max(LONGEST_WAIT);
+        let order = Order {
+            program: program.fd(),
+            name: program.name(),
+            first: descriptors.first,
+            fds: descriptors.fds,
+            null: descriptors.null,
+            id: self.ids.id(member),
+            cgroup: self.cgroup.as_ref().map(|cgroup| cgroup.of(member)),
+            has_time_namespace: !self.absent.contains(Layer::TimeNamespace),
+            has_cgroup_namespace: !self.absent.contains(Layer::CgroupNamespace),
+            limits: &limits::process_limits(member, &self.size, most),
+        };
+        spawn::spawn(&order).map_err(|failed| not_jailed(program, failed))
+    }
+
+    /// Lets V and D share processor cores with each other and with nobody else, unless the guest does without that.
+    ///
+    /// # Errors
+    /// `jail-failed`.
+    pub fn share_cores(&self, device: u32, vcpu: u32) -> Result<(), Report> {
+        if self.absent.contains(Layer::CoreScheduling) {
+            return Ok(());
+        }
+        core_scheduling::share(device, vcpu).map(drop)
+    }
+
+    /// The users of the guest's processes.
+    #[must_use]
+    pub const fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// The guest's cgroups, unless the guest does without.
+    #[must_use]
+    pub const fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// The layers that the guest does without.
+    #[must_use]
+    pub const fn absent(&self) -> LayerSet {
+        self.absent
+    }
+
+    /// Gives users and cgroups back. V and D have ended.
+    ///
+    /// # Errors
+    /// `cgroup-unusable`, with what is left.
+    pub fn close(self) -> Result<(), Report> {
+        match self.cgroup {
+            Some(cgroup) => cgroup.close(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn no_place(error: &std::io::Error) -> Report {
+    Report::new(
+        ErrorId::CgroupUnusable,
+        "this process's cgroup cannot be found",
+        format!("/proc/self/cgroup: {error}"),
+        "boot with cgroup version 2 alone (systemd.unified_cgroup_hierarchy=1)",
+    )
+}
+
+fn not_jailed(program: &Program, Failed { step, errno }: Failed) -> Report {
+    let fix = match step {
+        Step::Clone | Step::MountNamespace | Step::NetNamespace | Step::UserNamespace => {
+            "see whether /proc/sys/user/max_*_namespaces or the memory of the host is used up"
+        }
+        Step::UserMap => "run narrows as root of the host, and not in a user namespace",
+        Step::Exec => "see that the program's file system is not mounted with noexec",
+        Step::Prepare
+        | Step::Descriptors
+        | Step::Signals
+        | Step::Session
+        | Step::CgroupNamespace
+        | Step::EmptyRoot
+        | Step::IpcNamespace
+        | Step::UtsNamespace
+        | Step::HostName
+        | Step::Groups
+        | Step::User
+        | Step::Keyring
+        | Step::Personality
+        | Step::BoundingSet
+        | Step::SecureBits
+        | Step::Capabilities
+        | Step::NoNewPrivileges
+        | Step::Limits
+        | Step::DeathSignal
+        | Step::ParentGone => "run narrows as root of the host, with all capabilities",
+    };
+    Report::new(
+        ErrorId::JailFailed,
+        format!("{} cannot be put into its jail", program.path().display()),
+        format!("{}: {}", step.words(), std::io::Error::from(errno)),
+        fix,
+    )
+}

@@ -1,0 +1,159 @@
+//! A process that puts itself into a jail and goes on with the same program: the supervisor S, and the keeper K, which
+//! keeps a few capabilities.
+//!
+//! On entry: root, one thread, everything open that will be needed. On exit of [`enter`]: another user, no capability, an
+//! empty root, no network; nothing can be opened any more. On exit of [`keep_capabilities`]: root with the capabilities of
+//! the table, and no program that it could run has more.
+
+use rustix::{
+    io::Errno,
+    process::{DumpableBehavior, Resource, set_dumpable_behavior},
+    thread::{CapabilitySet, UnshareFlags, set_no_new_privs},
+};
+
+use crate::{
+    error::{ErrorId, Report},
+    layers::{Layer, LayerSet},
+    sys::{
+        confine::{self, Root},
+        landlock,
+    },
+};
+
+/// What the keeper still has to be able to do while a guest runs and when it ends.
+pub const KEEPER: [(CapabilitySet, &str); 6] = [
+    (
+        CapabilitySet::SYS_ADMIN,
+        "makes the namespaces of the next life, and reads the filters of V and D",
+    ),
+    (
+        CapabilitySet::SYS_PTRACE,
+        "looks at V and D, which nobody else may",
+    ),
+    (CapabilitySet::SETUID, "maps the user of the next life"),
+    (
+        CapabilitySet::SETGID,
+        "maps the group of the next life, and leaves all others",
+    ),
+    (CapabilitySet::KILL, "ends V and D, which are other users"),
+    (
+        CapabilitySet::SYS_CHROOT,
+        "empties the root of the next life where the host's root is the kernel's first RAM file system",
+    ),
+];
+
+/// What [`enter`] has to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// The user and group to become.
+    pub id: u32,
+    /// How many descriptors the process may have: one more than its highest.
+    pub descriptors: u64,
+    /// The layers that the guest does without.
+    pub absent: LayerSet,
+}
+
+/// Puts the calling process, which has one thread, into a jail. A filter comes after this.
+///
+/// # Errors
+/// `jail-failed` with what was being done. The process is then neither free nor jailed: it has to end.
+pub fn enter(own: &Own) -> Result<Root, Report> {
+    let at = |doing: &'static str| move |errno: Errno| failed("the supervisor", doing, errno);
+    let leave = |flags, doing| confine::leave_namespaces(flags).map_err(at(doing));
+    leave(UnshareFlags::NEWNS, "unshare of the mount namespace")?;
+    let root = confine::empty_root().map_err(at("exchanging the root for an empty one"))?;
+    leave(UnshareFlags::NEWNET, "unshare of the network namespace")?;
+    leave(UnshareFlags::NEWIPC, "unshare of the IPC namespace")?;
+    leave(UnshareFlags::NEWUTS, "unshare of the UTS namespace")?;
+    if !own.absent.contains(Layer::CgroupNamespace) {
+        leave(UnshareFlags::NEWCGROUP, "unshare of the cgroup namespace")?;
+    }
+    confine::set_names().map_err(at("setting host and domain name"))?;
+    confine::leave_keyring().map_err(at("joining a new session keyring"))?;
+    confine::bound_capabilities(CapabilitySet::empty())
+        .map_err(at("emptying the bounding set of capabilities"))?;
+    confine::lock_secure_bits().map_err(at("locking the securebits"))?;
+    confine::leave_groups().map_err(at("setgroups"))?;
+    confine::become_user(own.id).map_err(at("setresgid and setresuid"))?;
+    confine::keep_capabilities(CapabilitySet::empty()).map_err(at("giving up all capabilities"))?;
+    set_no_new_privs(true).map_err(at("no_new_privs"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at("PR_SET_DUMPABLE"))?;
+    if !own.absent.contains(Layer::Mdwe) {
+        confine::refuse_new_code().map_err(at("PR_SET_MDWE"))?;
+    }
+    if !own.absent.contains(Layer::Landlock) {
+        landlock::version()
+            .and_then(landlock::deny_all)
+            .map_err(at("Landlock"))?;
+    }
+    confine::limit(&limits(own.descriptors)).map_err(at("setting limits"))?;
+    Ok(root)
+}
+
+/// Gives up every capability but those of [`KEEPER`], for good.
+///
+/// # Errors
+/// `jail-failed` with what was being done.
+pub fn keep_capabilities() -> Result<(), Report> {
+    let kept = kept();
+    let at = |doing: &'static str| move |errno: Errno| failed("the keeper", doing, errno);
+    confine::bound_capabilities(kept).map_err(at("bounding its capabilities"))?;
+    confine::lock_secure_bits().map_err(at("locking the securebits"))?;
+    confine::keep_capabilities(kept).map_err(at("giving up capabilities"))?;
+    set_no_new_privs(true).map_err(at("no_new_privs"))
+}
+
+fn kept() -> CapabilitySet {
+    KEEPER
+        .iter()
+        .fold(CapabilitySet::empty(), |all, (one, _)| all | *one)
+}
+
+/// The limits of S. It keeps its stack, and what its allocator needs.
+const fn limits(descriptors: u64) -> [(Resource, u64); 8] {
+    [
+        (Resource::Nofile, descriptors),
+        // Counted for its user, who has no other process.
+        (Resource::Nproc, 1),
+        (Resource::Core, 0),
+        (Resource::Memlock, 0),
+        (Resource::Msgqueue, 0),
+        (Resource::Nice, 0),
+        (Resource::Rtprio, 0),
+        (Resource::Locks, 0),
+    ]
+}
+
+fn failed(who: &str, doing: &str, errno: Errno) -> Report {
+    Report::new(
+        ErrorId::JailFailed,
+        format!("{who} cannot put itself into its jail"),
+        format!("{doing}: {}", std::io::Error::from(errno)),
+        "run narrows as root of the host, with all capabilities",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keeper_gives_up_what_it_has_no_reason_for() {
+        let kept = kept();
+        for gone in [
+            CapabilitySet::DAC_OVERRIDE,
+            CapabilitySet::NET_ADMIN,
+            CapabilitySet::SYS_MODULE,
+            CapabilitySet::SYS_RAWIO,
+            CapabilitySet::SYS_BOOT,
+            CapabilitySet::SETPCAP,
+            CapabilitySet::IPC_LOCK,
+            CapabilitySet::MKNOD,
+            CapabilitySet::SETFCAP,
+        ] {
+            assert!(!kept.contains(gone), "{gone:?}");
+        }
+        assert_eq!(kept.bits().count_ones() as usize, KEEPER.len());
+        assert!(KEEPER.iter().all(|(_, reason)| !reason.is_empty()));
+    }
+}

@@ -1,0 +1,30 @@
+//! The guest's jail, made from its plan once a run.
+
+use super::fault::Fault;
+use crate::{
+    jail::{Jail, Size, Wish},
+    plan::Plan,
+    state::State,
+};
+
+/// Takes users and makes cgroups for the guest; `processes` go to the supervisor's cgroup.
+///
+/// # Errors
+/// `state-unwritable`, `too-many-guests`, `cgroup-unusable`; nothing is left behind then.
+pub(super) fn make_jail(plan: &Plan, state: &State, processes: &[u32]) -> Result<Jail, Fault> {
+    let wish = Wish {
+        guest: &plan.name,
+        size: Size {
+            vcpus: plan.vcpus,
+            ram_bytes: plan.memory.size.raw(),
+            images_bytes: plan.images.iter().fold(0, |sum: u64, image| {
+                sum.saturating_add(image.at.len_bytes())
+            }),
+            cpu_percent: plan.sandbox.cpu_percent,
+            overhead_bytes: plan.sandbox.memory_overhead.raw(),
+        },
+        absent: plan.sandbox.absent,
+        processes,
+    };
+    Ok(Jail::make(state, &wish)?)
+}

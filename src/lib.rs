@@ -20,6 +20,8 @@ pub mod host;
 
 pub mod plan;
 
+pub mod inspect;
+
 pub mod view;
 
 pub mod supervisor;

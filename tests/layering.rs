@@ -18,8 +18,9 @@ struct Rule {
 }
 
 /// The contract between the supervisor and V and D.
-const CONTRACT: Option<&[&str]> =
-    Some(&["addr", "machine", "handoff", "ring", "manifest", "stall"]);
+const CONTRACT: Option<&[&str]> = Some(&[
+    "addr", "machine", "handoff", "ring", "manifest", "stall", "breakout",
+]);
 /// What would make a pure folder depend on something else than its arguments.
 const IMPURE: &[&str] = &[
     "std::fs",
@@ -51,6 +52,7 @@ const ORDER: &[&str] = &[
     "jail",
     "host",
     "plan",
+    "inspect",
     "view",
     "supervisor",
     "cli",
@@ -106,15 +108,21 @@ const RULES: &[Rule] = &[
         forbidden: IMPURE,
     },
     Rule {
+        place: "src/inspect",
+        modules: &["sys"],
+        jailed: CONTRACT,
+        forbidden: &["std::env", "std::net"],
+    },
+    Rule {
         place: "src/view",
-        modules: &["error", "layers", "spec", "host"],
+        modules: &["error", "layers", "spec", "host", "inspect"],
         jailed: Some(&[]),
         forbidden: IMPURE,
     },
     Rule {
         place: "src/supervisor",
         modules: &[
-            "error", "layers", "spec", "sys", "state", "jail", "host", "plan",
+            "error", "layers", "spec", "sys", "state", "jail", "host", "plan", "inspect",
         ],
         jailed: CONTRACT,
         forbidden: &[],
@@ -127,6 +135,7 @@ const RULES: &[Rule] = &[
             "state",
             "host",
             "plan",
+            "inspect",
             "view",
             "supervisor",
         ],
@@ -183,15 +192,24 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/jailed/lock",
-        modules: &["addr", "machine", "handoff", "sys", "manifest", "lock"],
+        modules: &[
+            "addr", "machine", "handoff", "sys", "manifest", "lock", "breakout",
+        ],
         jailed: None,
         forbidden: PATHS,
     },
     Rule {
         place: "src/jailed/device",
         modules: &[
-            "addr", "machine", "handoff", "ring", "stall", "sys", "manifest", "lock", "device",
+            "addr", "machine", "handoff", "ring", "stall", "sys", "manifest", "lock", "breakout",
+            "device",
         ],
+        jailed: None,
+        forbidden: PATHS,
+    },
+    Rule {
+        place: "src/jailed/breakout",
+        modules: &["handoff", "manifest", "ring", "sys", "breakout"],
         jailed: None,
         forbidden: PATHS,
     },

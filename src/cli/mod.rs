@@ -1,8 +1,11 @@
 //! The command line: which verbs there are, and what each does.
 
+#[cfg(feature = "breakout")]
+mod breakout;
 mod capture;
 mod doctor;
 mod explain;
+mod inspect;
 mod inventory;
 mod quarantine;
 mod recover;
@@ -58,8 +61,13 @@ enum Verb {
     Explain(explain::Explain),
     /// Write what Narrows sees of this host to a machine file, without what identifies it
     Capture(capture::Capture),
+    /// Read from the kernel what the processes of a running guest are, and compare it with what they are meant to be
+    Inspect(inspect::Inspect),
     /// List the functions that no guest may have, or release some by name
     Quarantine(quarantine::Quarantine),
+    /// Try to break out of V and D, in the lab
+    #[cfg(feature = "breakout")]
+    Breakout(breakout::Breakout),
     /// Put right what runs that were killed have left behind
     Recover(recover::Recover),
     /// List the steps at which a run can be made to crash
@@ -137,7 +145,10 @@ impl Verb {
             Self::Inventory(inventory) => inventory.json,
             Self::Explain(explain) => explain.json,
             Self::Capture(_) => false,
+            Self::Inspect(inspect) => inspect.json,
             Self::Quarantine(quarantine) => quarantine.json,
+            #[cfg(feature = "breakout")]
+            Self::Breakout(_) => false,
             Self::Recover(recover) => recover.json,
             #[cfg(feature = "breakout")]
             Self::CrashSteps => false,
@@ -212,9 +223,18 @@ fn do_verb(cli: &Cli) -> Outcome {
         #[cfg(feature = "breakout")]
         Verb::CrashSteps => Ok(Done::with(supervisor::crash::steps())),
         Verb::Capture(capture) => capture.run(&root()?),
+        #[cfg(feature = "breakout")]
+        Verb::Breakout(asked) => root().and_then(|root| asked.run(&root, &state(&root))),
         Verb::Doctor(doctor) => {
             root().and_then(|root| doctor.run(&root, known_state(&root).as_ref(), color))
         }
+        Verb::Inspect(inspect) => root().and_then(|root| match root.is_read_only() {
+            true => {
+                let why = "its processes are not here";
+                Err(vec![read_only(&root, "asked for a guest that runs", why)])
+            }
+            false => inspect.run(&root, &state(&root), color),
+        }),
         Verb::Inventory(inventory) => inventory.run(&root()?, color),
         Verb::Explain(explain) => explain.run(color),
     }
@@ -258,6 +278,8 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
         state: state.clone(),
         stats: run.stats.clone(),
         is_quiet: run.quiet,
+        #[cfg(feature = "breakout")]
+        breakout: None,
     };
     Ok(Done {
         // Once in the keeper and once in the supervisor, with the same status.

@@ -16,8 +16,6 @@ pub mod seccomp;
 
 use std::os::fd::BorrowedFd;
 
-use jailed::handoff::MAX_FUNCTIONS;
-
 pub use self::{
     cgroup::{CONTROLLERS, Cgroup},
     ids::{Ids, Member},
@@ -33,8 +31,8 @@ use crate::{
 };
 
 /// How many entries D waits for at once, most of them empty: the kernel takes no list longer than the limit of
-/// descriptors.
-const LONGEST_WAIT: u64 = 1 + 2 * MAX_FUNCTIONS as u64;
+/// descriptors. D sets the same limit itself in the end ([`jailed::manifest::limits`]), and cannot raise it.
+const LONGEST_WAIT: u64 = 64;
 
 /// What a guest's jail is made from.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +67,9 @@ pub struct Descriptors<'a> {
     pub null: BorrowedFd<'a>,
     /// How many more it may make.
     pub more: u64,
+    /// Layers that the lab leaves away, bits of `jailed::manifest::layer`.
+    #[cfg(feature = "breakout")]
+    pub left_away: u32,
 }
 
 impl Jail {
@@ -122,6 +123,8 @@ impl Jail {
             has_time_namespace: !self.absent.contains(Layer::TimeNamespace),
             has_cgroup_namespace: !self.absent.contains(Layer::CgroupNamespace),
             limits: &limits::process_limits(member, &self.size, most),
+            #[cfg(feature = "breakout")]
+            left_away: descriptors.left_away,
         };
         spawn::spawn(&order).map_err(|failed| not_jailed(program, failed))
     }
@@ -210,4 +213,22 @@ fn not_jailed(program: &Program, Failed { step, errno }: Failed) -> Report {
         format!("{}: {}", step.words(), std::io::Error::from(errno)),
         fix,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use jailed::{
+        handoff::Handoff,
+        manifest::{Role, limits},
+    };
+
+    use super::LONGEST_WAIT;
+
+    #[test]
+    fn no_limit_is_lower_than_the_one_that_d_sets_in_the_end() {
+        const NOFILE: u32 = 7;
+        let limits = limits(Role::Device, &Handoff::empty());
+        let nofile = limits.iter().find(|limit| limit.resource == NOFILE);
+        assert_eq!(nofile.unwrap().value, LONGEST_WAIT);
+    }
 }

@@ -13,6 +13,8 @@ compile_error!("`breakout` is for tests in the lab: build it with `--profile bre
 extern crate self as jailed;
 
 pub mod addr;
+#[cfg(feature = "breakout")]
+pub mod breakout;
 pub mod device;
 pub mod handoff;
 pub mod lock;

@@ -100,6 +100,12 @@ impl LayerSet {
         self.0 == 0
     }
 
+    /// The set as bits; those of [`jailed::manifest::layer`] are the same.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// Adds `layer`.
     pub const fn insert(&mut self, layer: Layer) {
         self.0 |= 1 << layer as u32;
@@ -224,6 +230,34 @@ mod tests {
                 "not-dumpable",
             ]
         );
+    }
+
+    #[test]
+    fn bits_are_those_of_the_handoff() {
+        use jailed::manifest::layer;
+        for (one, bit) in [
+            (Layer::Seccomp, layer::SECCOMP),
+            (Layer::NoNewPrivs, layer::NO_NEW_PRIVS),
+            (Layer::Capabilities, layer::CAPABILITIES),
+            (Layer::Uid, layer::UID),
+            (Layer::UserNamespace, layer::USER_NAMESPACE),
+            (Layer::MountNamespace, layer::MOUNT_NAMESPACE),
+            (Layer::PidNamespace, layer::PID_NAMESPACE),
+            (Layer::NetNamespace, layer::NET_NAMESPACE),
+            (Layer::IpcNamespace, layer::IPC_NAMESPACE),
+            (Layer::UtsNamespace, layer::UTS_NAMESPACE),
+            (Layer::CgroupNamespace, layer::CGROUP_NAMESPACE),
+            (Layer::TimeNamespace, layer::TIME_NAMESPACE),
+            (Layer::Cgroup, layer::CGROUP),
+            (Layer::Rlimits, layer::RLIMITS),
+            (Layer::NotDumpable, layer::NOT_DUMPABLE),
+            (Layer::Mdwe, layer::MDWE),
+            (Layer::Mseal, layer::MSEAL),
+            (Layer::Landlock, layer::LANDLOCK),
+            (Layer::CoreScheduling, layer::CORE_SCHEDULING),
+        ] {
+            assert_eq!(LayerSet::from_iter([one]).bits(), bit, "{one}");
+        }
     }
 
     #[test]

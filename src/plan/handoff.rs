@@ -3,6 +3,7 @@
 use jailed::{
     handoff::{self, Handoff, InterruptKind},
     machine::CONFIG_BYTES,
+    manifest::layer,
 };
 
 use super::types::{Bar, Function, Interrupts, Plan};
@@ -47,6 +48,9 @@ impl Plan {
         out.vcpu_count = self.vcpus;
         out.has_console = u32::from(self.console != ConsoleSpec::Off);
         out.has_initramfs = u32::from(self.initramfs.is_some());
+        // The last layers are those of the supervisor's side, of which V and D know nothing.
+        let known = (layer::CORE_SCHEDULING << 1) - 1;
+        out.layers_absent = self.sandbox.absent.bits() & known;
         let ram = self.memory.ranges.iter().map(|ram| handoff::RamRange {
             gpa: ram.at.start().raw(),
             len_bytes: ram.at.len_bytes(),

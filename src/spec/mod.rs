@@ -20,3 +20,4 @@ pub use self::types::{
     ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnDmaFault,
     OnReboot, PeerSpec, Places, RootMode, RootSpec, Uuid,
 };
+pub use self::values::check_name;

@@ -88,7 +88,10 @@ pub(super) fn check_memory(size: ByteLen, hugepages: Option<HugepageSize>) -> Re
 }
 
 /// Whether this may be a guest's name.
-pub(super) fn check_name(name: &str) -> Result<(), Report> {
+///
+/// # Errors
+/// `bad-name`.
+pub fn check_name(name: &str) -> Result<(), Report> {
     let is_good = (1..=64).contains(&name.len())
         && name
             .bytes()

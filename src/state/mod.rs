@@ -1,9 +1,11 @@
-//! What outlives a run, in files of one folder: which functions are quarantined, and which are in use.
+//! What outlives a run, in files of one folder: which functions are quarantined, which are in use, and
+//! which guests run.
 //!
 //! ```text
 //! quarantine/BDF.json   one file for each function that no guest may have
 //! released/BDF-TIME.json   what was in quarantine, with when and why it was released
 //! in-use/BDF   locked by the run that has the function; says which
+//! running/GUEST.lock, running/GUEST.json   locked by the run that has the name; what inspection has to know
 //! journal/GUEST-PID-START.json   what a run changes of the host, locked by it
 //! uids/NUMBER  locked by the run whose processes have the users of this number
 //! ```
@@ -15,6 +17,7 @@ mod journal;
 #[cfg(test)]
 mod journal_test;
 mod quarantine;
+mod running;
 #[cfg(test)]
 mod state_test;
 mod uid_slot;
@@ -31,6 +34,7 @@ pub use self::{
     in_use::InUse,
     journal::{Changes, Journal, Left, ProcessId, Taken},
     quarantine::{Entry, Identity, Record},
+    running::Running,
     uid_slot::UidSlot,
 };
 use crate::error::{ErrorId, Report};

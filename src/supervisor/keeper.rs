@@ -20,6 +20,7 @@ use super::{
     ending::RunEnd,
     fault::Fault,
     files::{Files, check_kvm},
+    inspection::Inspector,
     launch::{Parts, Programs, Running, launch, stopped},
     link::{Ask, Heard, Link, Next, Seen, Stopped},
     log::Log,
@@ -33,6 +34,7 @@ use crate::{
     jail::Jail,
     plan::Plan,
     spec::{ConsoleSpec, OnReboot},
+    state,
     sys::map::CounterView,
 };
 
@@ -96,6 +98,7 @@ impl Keeper<'_> {
         check_kvm()?;
 
         // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
+        let name = state::Running::take(&options.state, &plan.name)?;
         assigned.reserve(&options.state, log)?;
         assigned.write_down(&options.state, None)?;
         // Before anything is made present in memory, so that it counts as the guest's.
@@ -122,6 +125,28 @@ impl Keeper<'_> {
         ram.forget_view();
         stats.step("sealed", log);
 
+        #[cfg(feature = "breakout")]
+        if let Some(asked) = &options.breakout {
+            let mut harness = super::breakout::Harness {
+                programs: &programs,
+                jail,
+                handoff: &handoff,
+                files: &files,
+                ram: &ram,
+                console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
+                assigned,
+                link: &self.link,
+                launches: 0,
+            };
+            super::breakout::run(&mut harness, asked, log)?;
+            return Ok(RunEnd::PoweredOff);
+        }
+        let inspector = Inspector {
+            plan,
+            jail,
+            running: &name,
+            log,
+        };
         let mut brake = Brake::new();
         loop {
             let parts = Parts {
@@ -135,7 +160,7 @@ impl Keeper<'_> {
                 devices: assigned.devices(),
                 console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
             };
-            let mut running = launch(&programs, jail, &parts, &self.link)?;
+            let mut running = launch(&programs, jail, Some(&inspector), &parts, &self.link)?;
             drop(parts);
             if let Err(fault) = assigned.note_processes(&[running.vcpu.pid(), running.device.pid()])
             {
@@ -146,6 +171,8 @@ impl Keeper<'_> {
             }
             stats.step("running", log);
             let end = self.one_life(running, &mut stats)?;
+            name.remove()
+                .map_err(Fault::io("removing the record of the guest"))?;
             if end != RunEnd::RebootRequested || plan.on_reboot == OnReboot::Exit {
                 return Ok(end);
             }
@@ -169,6 +196,7 @@ impl Keeper<'_> {
             vcpu,
             device,
             counters,
+            ..
         } = &mut running;
         let counters: &CounterView = counters;
         let mut life = Life {

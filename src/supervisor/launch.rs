@@ -25,6 +25,7 @@ use super::{
     crash::{self, Step, Who},
     ending::{Role, RunEnd},
     fault::Fault,
+    inspection::{Inspector, Waiting},
     link::{Ask, Heard, Link, Next},
     process::Process,
 };
@@ -65,6 +66,14 @@ impl Programs {
             device: beside(Role::Device)?,
         })
     }
+
+    /// The program of V or D.
+    pub(super) const fn of(&self, member: Member) -> &Program {
+        match member {
+            Member::Vcpu => &self.vcpu,
+            Member::Device | Member::Supervisor => &self.device,
+        }
+    }
 }
 
 /// What the launch needs besides the handoff; all of it outlives the guest.
@@ -99,15 +108,20 @@ pub(super) struct Running {
     pub(super) device: Process,
     /// What they count.
     pub(super) counters: CounterView,
+    /// V's and D's start pages, where probes leave what came of them.
+    #[cfg(feature = "breakout")]
+    pub(super) start_pages: [StartPage; 2],
 }
 
-/// Starts D, then V, waits until both have built their part and are locked down, and lets the guest go.
+/// Starts D, then V, waits until both have built their part and are locked down, and lets the guest go. Only break-outs
+/// with layers taken away, in feature builds, go without an `inspector`.
 ///
 /// # Errors
 /// [`Fault::Setup`] with what V or D said; both processes are gone then.
 pub(super) fn launch(
     programs: &Programs,
     jail: &Jail,
+    inspector: Option<&Inspector<'_>>,
     parts: &Parts<'_>,
     link: &Link,
 ) -> Result<Running, Fault> {
@@ -143,9 +157,10 @@ pub(super) fn launch(
     crash::point(Step::DeviceStarted);
     drop(device_end);
     let locked = until_locked(&mut device, &device_word, &device_start, link);
-    if let Err(fault) = locked.and_then(|locked| admit(Role::Device, locked, parts.handoff)) {
-        return Err(stopped(fault, &mut [&mut device]));
-    }
+    let device_locked = match locked.and_then(|locked| admit(Role::Device, locked, parts.handoff)) {
+        Ok(locked) => locked,
+        Err(fault) => return Err(stopped(fault, &mut [&mut device])),
+    };
     crash::point(Step::DeviceReady);
 
     let (vcpu_word, vcpu_end) = control_pair().map_err(making("a control socket"))?;
@@ -173,9 +188,20 @@ pub(super) fn launch(
     drop(vcpu_end);
     let gone = until_locked(&mut vcpu, &vcpu_word, &vcpu_start, link)
         .and_then(|locked| admit(Role::Vcpu, locked, parts.handoff))
-        .inspect(|()| crash::point(Step::VcpuReady))
-        .and_then(|()| Ok(jail.share_cores(device.pid(), vcpu.pid())?))
-        .and_then(|()| guard(link, jail))
+        .inspect(|_| crash::point(Step::VcpuReady))
+        .and_then(|locked| {
+            jail.share_cores(device.pid(), vcpu.pid())?;
+            guard(link, jail)?;
+            // Now all are what they are while the guest runs.
+            let waiting = |process: &Process, locked| Waiting {
+                pid: process.pid(),
+                locked,
+            };
+            let (device, vcpu) = (waiting(&device, device_locked), waiting(&vcpu, locked));
+            inspector.map_or(Ok(()), |inspector| {
+                inspector.admit(programs, parts.handoff, device, vcpu)
+            })
+        })
         .and_then(|()| go(&device_start))
         .and_then(|()| go(&vcpu_start));
     if let Err(fault) = gone {
@@ -186,6 +212,8 @@ pub(super) fn launch(
         vcpu,
         device,
         counters,
+        #[cfg(feature = "breakout")]
+        start_pages: [vcpu_start, device_start],
     })
 }
 
@@ -210,6 +238,8 @@ fn start(
         fds,
         null: parts.null,
         more,
+        #[cfg(feature = "breakout")]
+        left_away: jailed::breakout::words::ablated(parts.handoff),
     };
     let spawned = jail.spawn(member, program, &descriptors)?;
     Ok(Process::new(role, spawned.child))
@@ -295,11 +325,13 @@ fn until_locked(
 }
 
 /// What must hold of a process that says that it is locked down, before the guest runs.
-fn admit(role: Role, locked: Locked, handoff: &Handoff) -> Result<(), Fault> {
+fn admit(role: Role, locked: Locked, handoff: &Handoff) -> Result<Locked, Fault> {
     let may_be_absent = handoff.layers_absent & !layer::ALWAYS;
+    #[cfg(feature = "breakout")]
+    let may_be_absent = may_be_absent | jailed::breakout::words::ablated(handoff);
     let absent = layer::OWN & !locked.layers & !may_be_absent;
     if absent == 0 {
-        return Ok(());
+        return Ok(locked);
     }
     let report = lock_failed(1 << absent.trailing_zeros(), 0);
     Err(Fault::Setup { role, report })

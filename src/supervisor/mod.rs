@@ -6,6 +6,8 @@
 //! words of [`link`]. On exit: both are gone, the devices are as they were before, the RAM is gone, V and D are gone.
 
 mod assign;
+#[cfg(feature = "breakout")]
+pub mod breakout;
 mod console;
 #[cfg(feature = "breakout")]
 pub mod crash;
@@ -15,6 +17,7 @@ mod dma_faults;
 mod ending;
 mod fault;
 mod files;
+mod inspection;
 mod keeper;
 mod launch;
 mod link;
@@ -74,6 +77,9 @@ pub struct Options {
     pub stats: Option<PathBuf>,
     /// No progress on standard error.
     pub is_quiet: bool,
+    /// In place of the guest's lives, attackers' ones.
+    #[cfg(feature = "breakout")]
+    pub breakout: Option<breakout::Asked>,
 }
 
 /// Makes the plan again from the host as it is now.

@@ -156,6 +156,25 @@ pub fn keep_capabilities(kept: CapabilitySet) -> Result<()> {
     )
 }
 
+/// Has the next program keep all capabilities, though it is not root's: for the lab, which leaves this layer away.
+///
+/// # Errors
+/// The errno of `capset` or `prctl`.
+#[cfg(feature = "breakout")]
+pub fn hand_capabilities_on() -> Result<()> {
+    let own = rustix::thread::capabilities(None)?;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            inheritable: own.permitted,
+            ..own
+        },
+    )?;
+    own.permitted
+        .iter()
+        .try_for_each(|one| rustix::thread::configure_capability_in_ambient_set(one, true))
+}
+
 /// Sets soft and hard limits.
 ///
 /// # Errors

@@ -168,6 +168,29 @@ impl CounterView {
     }
 }
 
+/// How much of a handoff is facts that a manifest is made from: all before the kernel's command line.
+pub const FACT_BYTES: usize = std::mem::offset_of!(Handoff, cmdline);
+
+/// The facts of a handoff as bytes, to be read back by [`handoff_of`].
+#[must_use]
+pub fn handoff_facts(handoff: &Handoff) -> &[u8] {
+    handoff_bytes(handoff).get(..FACT_BYTES).unwrap_or_default()
+}
+
+/// A handoff with the facts in `bytes`, no command line and no ACPI tables; `None` for what is none.
+#[must_use]
+pub fn handoff_of(bytes: &[u8]) -> Option<Box<Handoff>> {
+    let bytes: &[u8; FACT_BYTES] = bytes.try_into().ok()?;
+    let mut handoff = Box::new(Handoff::empty());
+    let place = std::ptr::from_mut(handoff.as_mut()).cast::<u8>();
+    // SAFETY: the struct is plain integers without padding, of which any bytes are a value, and longer than `bytes`;
+    // nothing else refers to it.
+    unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), place, bytes.len()) };
+    handoff.cmdline_len = 0;
+    handoff.acpi_len = 0;
+    handoff.check().then_some(handoff)
+}
+
 /// The handoff as bytes.
 #[must_use]
 pub fn handoff_bytes(handoff: &Handoff) -> &[u8] {

@@ -1,19 +1,22 @@
 //! What `rustix` does not give safely: spawning into a jail with an exact list of descriptors, splitting the process,
-//! shared mappings, signals as a file.
+//! shared mappings, signals as a file, the filters of other threads.
 //!
-//! UNSAFETY: raw mappings, `fork`, `clone3` with what follows it up to `exec`, and `signalfd`; each function states what
-//! it relies on. Nothing else in this package is unsafe.
+//! UNSAFETY: raw mappings, `fork`, `clone3` with what follows it up to `exec`, `signalfd` and `ptrace`; each function
+//! states what it relies on. Nothing else in this package is unsafe.
 #![expect(
     unsafe_code,
-    reason = "mappings, fork, clone3 and signalfd have no safe interface"
+    reason = "mappings, fork, clone3, signalfd and ptrace have no safe interface"
 )]
 
 pub mod child;
 pub mod confine;
+#[cfg(test)]
+pub(crate) mod filtered;
 pub mod fork;
 pub mod landlock;
 pub mod map;
 pub mod offers;
+pub mod ptrace;
 pub mod signals;
 pub mod spawn;
 pub mod start;

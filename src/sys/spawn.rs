@@ -10,6 +10,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
+use jailed::manifest::layer;
 use rustix::{
     io::Errno,
     net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
@@ -45,6 +46,22 @@ pub struct Order<'a> {
     pub has_cgroup_namespace: bool,
     /// Limits, soft and hard.
     pub limits: &'a [(Resource, u64)],
+    /// What the lab leaves away, bits of [`layer`].
+    #[cfg(feature = "breakout")]
+    pub left_away: u32,
+}
+
+impl Order<'_> {
+    /// Whether this layer is put on: always, but where the lab tries what becomes without it.
+    #[cfg(not(feature = "breakout"))]
+    const fn has(&self, _layer: u32) -> bool {
+        true
+    }
+
+    #[cfg(feature = "breakout")]
+    const fn has(&self, layer: u32) -> bool {
+        self.left_away & layer == 0
+    }
 }
 
 /// A child that is in its jail and has begun its program.
@@ -170,7 +187,7 @@ pub fn spawn(order: &Order<'_>) -> Result<Spawned, Failed> {
     };
     drop(theirs);
     let mut child = Child::new(pid, pidfd);
-    match converse(&ours, &child, order.id) {
+    match converse(&ours, &child, order) {
         Ok(root) => Ok(Spawned { child, root }),
         Err(failed) => {
             // The fault that is told is the first one; a child that cannot be ended dies with this process.
@@ -188,7 +205,7 @@ pub fn spawn(order: &Order<'_>) -> Result<Spawned, Failed> {
 }
 
 /// What the child says until it is its program: it asks for its map once, and may fail at a step.
-fn converse(socket: &OwnedFd, child: &Child, id: u32) -> Result<Root, Failed> {
+fn converse(socket: &OwnedFd, child: &Child, order: &Order<'_>) -> Result<Root, Failed> {
     let at = |step| move |errno| Failed { step, errno };
     let mut root = None;
     loop {
@@ -211,10 +228,12 @@ fn converse(socket: &OwnedFd, child: &Child, id: u32) -> Result<Root, Failed> {
                     0 => Root::Gone,
                     _ => Root::Covered,
                 });
-                map_user(child.id(), id).map_err(|error| Failed {
-                    step: Step::UserMap,
-                    errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                })?;
+                if order.has(layer::USER_NAMESPACE) {
+                    map_user(child.id(), order.id).map_err(|error| Failed {
+                        step: Step::UserMap,
+                        errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+                    })?;
+                }
                 send(socket, &[1], SendFlags::NOSIGNAL).map_err(at(Step::UserMap))?;
             }
             _ => {
@@ -243,13 +262,16 @@ fn clone(order: &Order<'_>) -> Result<Option<(Pid, OwnedFd)>, Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: the structure is integers, for which zero is a value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flag(libc::CLONE_PIDFD) | flag(libc::CLONE_NEWPID);
+    args.flags = flag(libc::CLONE_PIDFD);
+    if order.has(layer::PID_NAMESPACE) {
+        args.flags |= flag(libc::CLONE_NEWPID);
+    }
     args.pidfd = std::ptr::from_mut(&mut pidfd).expose_provenance() as u64;
     args.exit_signal = flag(libc::SIGCHLD);
-    if order.has_time_namespace {
+    if order.has_time_namespace && order.has(layer::TIME_NAMESPACE) {
         args.flags |= flag(libc::CLONE_NEWTIME);
     }
-    if let Some(cgroup) = order.cgroup {
+    if let Some(cgroup) = order.cgroup.filter(|_| order.has(layer::CGROUP)) {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
     }
@@ -290,31 +312,54 @@ fn confine(order: &Order<'_>, places: &mut Places) -> Result<std::convert::Infal
     confine::reset_signals().map_err(at(Step::Signals))?;
     setsid().map_err(at(Step::Session))?;
     let leave = |step, flags| confine::leave_namespaces(flags).map_err(at(step));
-    if order.has_cgroup_namespace {
+    if order.has_cgroup_namespace && order.has(layer::CGROUP_NAMESPACE) {
         leave(Step::CgroupNamespace, UnshareFlags::NEWCGROUP)?;
     }
-    leave(Step::MountNamespace, UnshareFlags::NEWNS)?;
-    let root = confine::empty_root().map_err(at(Step::EmptyRoot))?;
-    leave(Step::NetNamespace, UnshareFlags::NEWNET)?;
-    leave(Step::IpcNamespace, UnshareFlags::NEWIPC)?;
-    leave(Step::UtsNamespace, UnshareFlags::NEWUTS)?;
-    confine::set_names().map_err(at(Step::HostName))?;
+    let mut root = Root::Gone;
+    if order.has(layer::MOUNT_NAMESPACE) {
+        leave(Step::MountNamespace, UnshareFlags::NEWNS)?;
+        root = confine::empty_root().map_err(at(Step::EmptyRoot))?;
+    }
+    if order.has(layer::NET_NAMESPACE) {
+        leave(Step::NetNamespace, UnshareFlags::NEWNET)?;
+    }
+    if order.has(layer::IPC_NAMESPACE) {
+        leave(Step::IpcNamespace, UnshareFlags::NEWIPC)?;
+    }
+    if order.has(layer::UTS_NAMESPACE) {
+        leave(Step::UtsNamespace, UnshareFlags::NEWUTS)?;
+        confine::set_names().map_err(at(Step::HostName))?;
+    }
     confine::leave_groups().map_err(at(Step::Groups))?;
     // The last namespace: it owns none of the others, so that root in it would be nobody in them.
-    leave(Step::UserNamespace, UnshareFlags::NEWUSER)?;
+    if order.has(layer::USER_NAMESPACE) {
+        leave(Step::UserNamespace, UnshareFlags::NEWUSER)?;
+    }
     let is_covered = u32::from(root == Root::Covered);
     say(places, ASKS_FOR_MAP, is_covered).map_err(at(Step::UserMap))?;
     if hear(places, RecvFlags::empty()) != Ok(1) {
         return Err(at(Step::ParentGone)(Errno::SRCH));
     }
-    confine::become_user(order.id).map_err(at(Step::User))?;
-    confine::leave_keyring().map_err(at(Step::Keyring))?;
+    if order.has(layer::UID) {
+        confine::become_user(order.id).map_err(at(Step::User))?;
+        confine::leave_keyring().map_err(at(Step::Keyring))?;
+    }
     confine::reset_personality().map_err(at(Step::Personality))?;
-    confine::bound_capabilities(CapabilitySet::empty()).map_err(at(Step::BoundingSet))?;
-    confine::lock_secure_bits().map_err(at(Step::SecureBits))?;
-    confine::keep_capabilities(CapabilitySet::empty()).map_err(at(Step::Capabilities))?;
-    set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
-    confine::limit(order.limits).map_err(at(Step::Limits))?;
+    if order.has(layer::CAPABILITIES) {
+        confine::bound_capabilities(CapabilitySet::empty()).map_err(at(Step::BoundingSet))?;
+        confine::lock_secure_bits().map_err(at(Step::SecureBits))?;
+        confine::keep_capabilities(CapabilitySet::empty()).map_err(at(Step::Capabilities))?;
+    }
+    #[cfg(feature = "breakout")]
+    if !order.has(layer::CAPABILITIES) {
+        confine::hand_capabilities_on().map_err(at(Step::Capabilities))?;
+    }
+    if order.has(layer::NO_NEW_PRIVS) {
+        set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
+    }
+    if order.has(layer::RLIMITS) {
+        confine::limit(order.limits).map_err(at(Step::Limits))?;
+    }
     // Behind the change of uid, which clears it.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Step::DeathSignal))?;
     // The parent may have gone before the signal was armed.

@@ -7,6 +7,7 @@ mod dot;
 mod examine;
 mod explain;
 mod forest;
+mod inspect;
 mod json;
 mod paint;
 mod svg;
@@ -20,6 +21,7 @@ pub use self::{
     dot::dot,
     examine::{Examination, Judged, Wish, examine},
     explain::{Topic, list_json, list_text},
+    inspect::inspection_text,
     json::{doctor_json, inventory_json},
     svg::svg,
     tree::tree,

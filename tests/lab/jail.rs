@@ -1,6 +1,8 @@
 //! The jail of V and D, as the host sees it: read from `/proc` and from the cgroup file system while a guest runs, and
 //! what is left of it afterwards.
 
+mod inspect;
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -12,6 +12,7 @@
 )]
 
 mod attack;
+mod breakout;
 mod enforce;
 mod guest;
 mod hang;

@@ -26,7 +26,14 @@ mod freestanding;
 #[unsafe(no_mangle)]
 extern "C" fn narrows_main() -> ! {
     match build() {
-        Ok(guest) => run_vcpu(guest, 0),
+        Ok(guest) => {
+            #[cfg(feature = "breakout")]
+            {
+                guest.start.wait_for_go();
+                jailed::breakout::run_if_asked(Role::Vcpu, guest.handoff);
+            }
+            run_vcpu(guest, 0)
+        }
         Err(failure) => {
             // Where the supervisor does not listen, the exit status must do.
             core::hint::black_box(setup::send(&failure.report()));

@@ -61,6 +61,8 @@ pub fn start() -> Result<&'static mut Server, Failure> {
     lock.finish(handoff, page)?;
     stall::at(handoff, Point::DeviceLocked);
     page.wait_for_go();
+    #[cfg(feature = "breakout")]
+    crate::breakout::run_if_asked(Role::Device, handoff);
     Ok(server)
 }
 

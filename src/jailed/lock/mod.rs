@@ -45,15 +45,20 @@ impl Lock {
                 landlock_abi: 0,
             },
         };
-        lock.put_on(handoff, layer::NO_NEW_PRIVS, lock::forbid_new_privileges())?;
-        lock.put_on(handoff, layer::NOT_DUMPABLE, lock::forbid_dumps())?;
-        lock.put_on(handoff, layer::MDWE, lock::forbid_exec_gain())?;
-        let landlock = lock::landlock();
-        lock.locked.landlock_abi = landlock.unwrap_or(0);
-        lock.put_on(handoff, layer::LANDLOCK, landlock.map(drop))?;
+        lock.put_on(handoff, layer::NO_NEW_PRIVS, lock::forbid_new_privileges)?;
+        lock.put_on(handoff, layer::NOT_DUMPABLE, lock::forbid_dumps)?;
+        lock.put_on(handoff, layer::MDWE, lock::forbid_exec_gain)?;
+        let mut landlock_abi = 0;
+        lock.put_on(handoff, layer::LANDLOCK, || {
+            landlock_abi = lock::landlock()?;
+            Ok(())
+        })?;
+        lock.locked.landlock_abi = landlock_abi;
         // From here on, mappings are sealed as they are made.
-        lock.put_on(handoff, layer::MSEAL, lock::can_seal())?;
-        filter(role, Phase::Build, handoff)?;
+        lock.put_on(handoff, layer::MSEAL, lock::can_seal)?;
+        if has(handoff, layer::SECCOMP) {
+            filter(role, Phase::Build, handoff)?;
+        }
         Ok(lock)
     }
 
@@ -64,13 +69,18 @@ impl Lock {
     pub fn finish(mut self, handoff: &Handoff, start: StartPage) -> Result<(), Refused> {
         image::protect_and_seal().map_err(refused(layer::MSEAL))?;
         thread::deepen_stack();
-        for limit in manifest::limits(self.role, handoff) {
-            lock::limit(limit.resource, limit.value).map_err(refused(layer::RLIMITS))?;
+        if has(handoff, layer::RLIMITS) {
+            for limit in manifest::limits(self.role, handoff) {
+                lock::limit(limit.resource, limit.value).map_err(refused(layer::RLIMITS))?;
+            }
         }
         self.locked.layers |= layer::RLIMITS | layer::SECCOMP;
         let last = close_others(self.role, handoff)
             .map_err(refused(layer::SECCOMP))
-            .and_then(|()| filter(self.role, Phase::Run, handoff));
+            .and_then(|()| match has(handoff, layer::SECCOMP) {
+                true => filter(self.role, Phase::Run, handoff),
+                false => Ok(()),
+            });
         match last {
             Ok(()) => {
                 start.say_locked(self.locked);
@@ -85,16 +95,34 @@ impl Lock {
         &mut self,
         handoff: &Handoff,
         layer: u32,
-        result: Result<(), Errno>,
+        put: impl FnOnce() -> Result<(), Errno>,
     ) -> Result<(), Refused> {
+        if !has(handoff, layer) {
+            return Ok(());
+        }
         let may_be_absent = handoff.layers_absent & layer & !layer::ALWAYS != 0;
-        match result {
+        match put() {
             Ok(()) => self.locked.layers |= layer,
             Err(Errno::INVALID | Errno::NO_CALL | Errno::NOT_SUPPORTED) if may_be_absent => {}
             Err(errno) => return Err(Refused { layer, errno }),
         }
         Ok(())
     }
+}
+
+/// Whether a layer is put on: always, but where the lab tries what becomes without it.
+#[cfg(not(feature = "breakout"))]
+const fn has(_handoff: &Handoff, _layer: u32) -> bool {
+    true
+}
+
+#[cfg(feature = "breakout")]
+fn has(handoff: &Handoff, layer: u32) -> bool {
+    let ablated = crate::breakout::words::ablated(handoff);
+    if ablated & layer::MSEAL != 0 {
+        lock::leave_unsealed();
+    }
+    ablated & layer == 0
 }
 
 fn refused(layer: u32) -> impl FnOnce(Errno) -> Refused {

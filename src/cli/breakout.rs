@@ -1,0 +1,57 @@
+//! `narrows breakout`: in builds for the lab only.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use iommu::sysfs::SysRoot;
+
+use super::{Done, Outcome, make_plan};
+use crate::{
+    state::State,
+    supervisor::{self, breakout},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Breakout {
+    /// The guest file, whose devices are set up once
+    file: PathBuf,
+    /// Only this probe (may be repeated)
+    #[arg(long = "probe", value_name = "ID")]
+    probes: Vec<String>,
+    /// Only this environment (may be repeated): full, none, without-GROUP, only-GROUP
+    #[arg(long = "environment", value_name = "NAME")]
+    environments: Vec<String>,
+    /// A word for V and D: what a probe may act on (may be repeated)
+    #[arg(long = "word", value_name = "WORD")]
+    words: Vec<String>,
+    /// Write what came of it to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: PathBuf,
+}
+
+impl Breakout {
+    pub(super) fn run(&self, root: &SysRoot, state: &State) -> Outcome {
+        let plan = make_plan(&self.file, root, Some(state))?;
+        let replan = || make_plan(&self.file, root, Some(state));
+        let options = supervisor::Options {
+            root: root.clone(),
+            state: state.clone(),
+            stats: None,
+            is_quiet: false,
+            breakout: Some(breakout::Asked {
+                probes: self.probes.clone(),
+                environments: self.environments.clone(),
+                words: self.words.clone(),
+                json: self.json.clone(),
+            }),
+        };
+        Ok(Done {
+            status: match supervisor::run(&plan, &options, &replan)? {
+                supervisor::Outcome::Ended(end) => end.exit_status(),
+                supervisor::Outcome::Told(status) => status,
+            },
+            data: String::new(),
+            warnings: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,337 @@
+//! An interpreter of classic BPF as seccomp runs it: any program gives a verdict, whatever it is made of.
+//!
+//! *Source:* `kernel/seccomp.c` (`seccomp_check_filter`, `seccomp_run_filters`) and `net/core/filter.c`
+//! (`bpf_check_classic`, `bpf_convert_filter`), v6.12.
+
+use std::collections::BTreeSet;
+
+use jailed::manifest::{Instruction, SeccompData};
+
+/// What the kernel does with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Makes it.
+    Allowed,
+    /// Ends the process.
+    KillsProcess,
+    /// Anything else: the filter's return value.
+    Other(u32),
+    /// Not to be told: the kernel takes no such program.
+    Malformed,
+}
+
+/// The verdict of one call, and which words of it decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Judged {
+    /// The verdict.
+    pub(super) verdict: Verdict,
+    /// A bit for each 32-bit word of the call that was looked at: the verdict is the same for all calls that agree in
+    /// these.
+    pub(super) words: u16,
+}
+
+/// Words of a call.
+pub(super) const WORDS: usize = 16;
+/// The word of the first argument's low half; the high half follows, then the next argument.
+pub(super) const FIRST_ARG: usize = 4;
+
+const ACTION: u32 = 0xFFFF_0000;
+const ALLOW: u32 = 0x7FFF_0000;
+const KILL_PROCESS: u32 = 0x8000_0000;
+
+/// What argument words were compared with while filters ran: where a verdict may change.
+#[derive(Clone, Debug)]
+pub(super) struct Compared {
+    constants: BTreeSet<(usize, u32)>,
+    is_open: bool,
+}
+
+impl Compared {
+    /// Nothing so far.
+    #[must_use]
+    pub(super) const fn new() -> Self {
+        Self {
+            constants: BTreeSet::new(),
+            is_open: true,
+        }
+    }
+
+    /// Forgets all, and begins to note.
+    pub(super) fn clear(&mut self) {
+        self.constants.clear();
+        self.is_open = true;
+    }
+
+    /// Notes nothing any more.
+    pub(super) const fn close(&mut self) {
+        self.is_open = false;
+    }
+
+    /// The numbers that word `index` was compared with.
+    #[must_use]
+    pub(super) fn of(&self, index: usize) -> Vec<u32> {
+        let all = self.constants.range((index, 0)..=(index, u32::MAX));
+        all.map(|(_, constant)| *constant).collect()
+    }
+}
+
+/// The low and the high half of a register.
+#[must_use]
+pub(super) fn halves(wide: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = wide.to_le_bytes();
+    (
+        u32::from_le_bytes([a, b, c, d]),
+        u32::from_le_bytes([e, f, g, h]),
+    )
+}
+
+/// The 32-bit word `index` of a call, as a filter loads it.
+fn word(call: &SeccompData, index: usize) -> Option<u32> {
+    match index {
+        0 => Some(call.number),
+        1 => Some(call.arch),
+        2 => Some(halves(call.instruction_pointer).0),
+        3 => Some(halves(call.instruction_pointer).1),
+        _ => {
+            let half = index.checked_sub(FIRST_ARG)?;
+            let (low, high) = halves(*call.args.get(half / 2)?);
+            Some(if half % 2 == 0 { low } else { high })
+        }
+    }
+}
+
+/// The same call with word `index` being `value`; an index that is no argument's changes nothing.
+#[must_use]
+pub(super) fn with_word(call: &SeccompData, index: usize, value: u32) -> SeccompData {
+    let mut call = *call;
+    let Some(half) = index.checked_sub(FIRST_ARG) else {
+        return call;
+    };
+    if let Some(arg) = call.args.get_mut(half / 2) {
+        *arg = if half % 2 == 0 {
+            *arg & !0xFFFF_FFFF | u64::from(value)
+        } else {
+            *arg & 0xFFFF_FFFF | u64::from(value) << 32
+        };
+    }
+    call
+}
+
+/// What the kernel does with `call` under all of `filters`: the most restrictive of their answers.
+#[must_use]
+pub(super) fn judge(
+    filters: &[Vec<Instruction>],
+    call: &SeccompData,
+    compared: &mut Compared,
+) -> Judged {
+    let mut words = 0;
+    let mut worst = ALLOW;
+    for filter in filters {
+        let (value, looked_at) = run(filter, call, compared);
+        words |= looked_at;
+        let Some(value) = value else {
+            return Judged {
+                verdict: Verdict::Malformed,
+                words,
+            };
+        };
+        // Signed: what kills the process is below zero.
+        let rank = |value: u32| (value & ACTION).cast_signed();
+        if rank(value) < rank(worst) {
+            worst = value;
+        }
+    }
+    let verdict = match worst & ACTION {
+        ALLOW => Verdict::Allowed,
+        KILL_PROCESS => Verdict::KillsProcess,
+        _ => Verdict::Other(worst),
+    };
+    Judged { verdict, words }
+}
+
+/// The registers of the machine.
+struct Machine<'a> {
+    call: &'a SeccompData,
+    compared: &'a mut Compared,
+    /// The argument word that A was made from.
+    origin: Option<usize>,
+    a: u32,
+    x: u32,
+    memory: [u32; 16],
+    words: u16,
+}
+
+/// What an instruction does next.
+enum Next {
+    Skip(u32),
+    Return(u32),
+}
+
+/// The return value of one filter, `None` where the kernel would not have taken it; and the words it looked at.
+fn run(filter: &[Instruction], call: &SeccompData, compared: &mut Compared) -> (Option<u32>, u16) {
+    let mut machine = Machine {
+        call,
+        compared,
+        origin: None,
+        a: 0,
+        x: 0,
+        memory: [0; 16],
+        words: 0,
+    };
+    let mut at = 0_usize;
+    // Jumps lead forward only: no more steps than instructions.
+    let value = loop {
+        let Some(instruction) = filter.get(at) else {
+            break None;
+        };
+        match machine.step(*instruction) {
+            None => break None,
+            Some(Next::Return(value)) => break Some(value),
+            Some(Next::Skip(count)) => {
+                let next = usize::try_from(count).ok().and_then(|c| at.checked_add(c));
+                match next.and_then(|next| next.checked_add(1)) {
+                    Some(next) => at = next,
+                    None => break None,
+                }
+            }
+        }
+    };
+    (value, machine.words)
+}
+
+// The fields of an instruction's code. *Source:* include/uapi/linux/bpf_common.h (v6.12).
+const LD: u16 = 0x00;
+const LDX: u16 = 0x01;
+const ST: u16 = 0x02;
+const STX: u16 = 0x03;
+const ALU: u16 = 0x04;
+const JMP: u16 = 0x05;
+const RET: u16 = 0x06;
+const MISC: u16 = 0x07;
+const IMM: u16 = 0x00;
+const ABS: u16 = 0x20;
+const MEM: u16 = 0x60;
+const LEN: u16 = 0x80;
+const X: u16 = 0x08;
+const RET_A: u16 = 0x10;
+const TXA: u16 = 0x80;
+/// The size of what seccomp shows a filter.
+const DATA_BYTES: u32 = 64;
+
+impl Machine<'_> {
+    /// Carries out one instruction; `None` for one that seccomp does not take.
+    fn step(&mut self, instruction: Instruction) -> Option<Next> {
+        let Instruction {
+            code,
+            if_true,
+            if_false,
+            operand: k,
+        } = instruction;
+        let slot = usize::try_from(k).ok();
+        match code & 0x07 {
+            LD => {
+                self.a = match code & !0x07 {
+                    ABS => self.load(k)?,
+                    LEN => DATA_BYTES,
+                    IMM => k,
+                    MEM => *self.memory.get(slot?)?,
+                    _ => return None,
+                }
+            }
+            LDX => {
+                self.x = match code & !0x07 {
+                    LEN => DATA_BYTES,
+                    IMM => k,
+                    MEM => *self.memory.get(slot?)?,
+                    _ => return None,
+                }
+            }
+            ST if code == ST => *self.memory.get_mut(slot?)? = self.a,
+            STX if code == STX => *self.memory.get_mut(slot?)? = self.x,
+            ALU => match self.calculate(code, k)? {
+                Some(a) => self.a = a,
+                // A division by an X of zero ends the program.
+                None => return Some(Next::Return(0)),
+            },
+            JMP => return self.jump(code, k, if_true, if_false),
+            RET if code == RET => return Some(Next::Return(k)),
+            RET if code == RET | RET_A => return Some(Next::Return(self.a)),
+            MISC if code == MISC => self.x = self.a,
+            MISC if code == MISC | TXA => self.a = self.x,
+            _ => return None,
+        }
+        Some(Next::Skip(0))
+    }
+
+    fn load(&mut self, offset: u32) -> Option<u32> {
+        if !offset.is_multiple_of(4) || offset >= DATA_BYTES {
+            return None;
+        }
+        let index = usize::try_from(offset / 4).ok()?;
+        self.words |= 1 << index;
+        self.origin = (index >= FIRST_ARG).then_some(index);
+        word(self.call, index)
+    }
+
+    /// `None` for what is no instruction, `Some(None)` for a division by zero.
+    fn calculate(&self, code: u16, k: u32) -> Option<Option<u32>> {
+        const ADD: u16 = 0x00;
+        const SUB: u16 = 0x10;
+        const MUL: u16 = 0x20;
+        const DIV: u16 = 0x30;
+        const OR: u16 = 0x40;
+        const AND: u16 = 0x50;
+        const LSH: u16 = 0x60;
+        const RSH: u16 = 0x70;
+        const NEG: u16 = 0x80;
+        const XOR: u16 = 0xA0;
+        let is_x = code & X != 0;
+        let (a, b) = (self.a, if is_x { self.x } else { k });
+        Some(Some(match code & !(X | 0x07) {
+            ADD => a.wrapping_add(b),
+            SUB => a.wrapping_sub(b),
+            MUL => a.wrapping_mul(b),
+            DIV if !is_x && b == 0 => return None,
+            DIV => return Some(a.checked_div(b)),
+            OR => a | b,
+            AND => a & b,
+            XOR => a ^ b,
+            LSH | RSH if !is_x && b >= 32 => return None,
+            LSH => a.wrapping_shl(b),
+            RSH => a.wrapping_shr(b),
+            NEG if !is_x => a.wrapping_neg(),
+            _ => return None,
+        }))
+    }
+
+    fn jump(&mut self, code: u16, k: u32, if_true: u8, if_false: u8) -> Option<Next> {
+        const JA: u16 = 0x00;
+        const JEQ: u16 = 0x10;
+        const JGT: u16 = 0x20;
+        const JGE: u16 = 0x30;
+        const JSET: u16 = 0x40;
+        if code == JMP | JA {
+            return Some(Next::Skip(k));
+        }
+        let b = if code & X != 0 { self.x } else { k };
+        if let Some(origin) = self.origin.filter(|_| self.compared.is_open) {
+            self.compared.constants.insert((origin, b));
+        }
+        let holds = match code & !(X | 0x07) {
+            JEQ => self.a == b,
+            JGT => self.a > b,
+            JGE => self.a >= b,
+            JSET => self.a & b != 0,
+            _ => return None,
+        };
+        Some(Next::Skip(u32::from(if holds {
+            if_true
+        } else {
+            if_false
+        })))
+    }
+}
+
+#[cfg(test)]
+#[path = "bpf_test.rs"]
+mod bpf_test;

@@ -1,0 +1,286 @@
+//! Live filters against the rules they are meant to be: by asking both about every number and many arguments.
+//!
+//! A number whose verdict does not depend on arguments is settled by one question. Of others, every argument word goes
+//! through the values at which the filter or a rule changes its mind, with their neighbours, through all descriptors and
+//! all requests that such descriptors know, and through the halves of registers that the kernel ignores.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jailed::manifest::{ARCH, Check, Instruction, Operand, Rule, SeccompData, X32};
+
+use super::{
+    bpf::{self, Compared, FIRST_ARG, Judged, Verdict, WORDS, with_word},
+    names, paths,
+};
+
+/// Numbers that are tried; the kernel has some 470.
+const NUMBERS: u32 = 1024;
+/// Other conventions: i386, which a 64-bit process can use, and some that it cannot.
+const OTHER_ARCHES: [u32; 5] = [0x4000_0003, 0xC000_00B7, ARCH ^ 1, 0, u32::MAX];
+/// Halves of registers that say something else than zero.
+const ODD: [u32; 5] = [1, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFE, u32::MAX];
+/// How many differences are told; the rest is counted.
+const TOLD: usize = 16;
+/// Words that are arguments'.
+const ARGUMENTS: u16 = 0xFFF0;
+
+/// What came of a comparison.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Comparison {
+    /// The numbers of which some call is allowed.
+    pub(super) reachable: BTreeSet<u32>,
+    /// Calls on which filters and rules do not agree, the first of them.
+    pub(super) differences: Vec<String>,
+    /// How many there are.
+    pub(super) different: usize,
+    /// How many calls were tried.
+    pub(super) tried: u64,
+}
+
+/// Compares what `filters` do with what `rules` allow, for a process whose descriptors lie below `behind`.
+#[must_use]
+pub(super) fn compare(filters: &[Vec<Instruction>], rules: &[Rule], behind: u32) -> Comparison {
+    let mut trial = Trial {
+        filters,
+        rules,
+        compared: Compared::new(),
+        found: Comparison::default(),
+    };
+    for number in 0..NUMBERS {
+        let own: Vec<&Rule> = rules.iter().filter(|rule| rule.call == number).collect();
+        if own.is_empty() {
+            trial.without_arguments(data(number, ARCH));
+        } else {
+            trial.with_arguments(number, &own, behind);
+        }
+    }
+    // Last what nobody calls by mistake, so that it fills no list.
+    let x32 = (0..NUMBERS).map(|number| number | X32);
+    for number in x32.chain([NUMBERS, 0x8000_0000, u32::MAX]) {
+        trial.without_arguments(data(number, ARCH));
+    }
+    for arch in OTHER_ARCHES {
+        for number in (0..NUMBERS).chain([X32, u32::MAX]) {
+            trial.without_arguments(data(number, arch));
+        }
+    }
+    trial.found
+}
+
+const fn data(number: u32, arch: u32) -> SeccompData {
+    SeccompData {
+        number,
+        arch,
+        instruction_pointer: 0,
+        args: [0; 6],
+    }
+}
+
+struct Trial<'a> {
+    filters: &'a [Vec<Instruction>],
+    rules: &'a [Rule],
+    /// What words were compared with, since the number under trial changed.
+    compared: Compared,
+    found: Comparison,
+}
+
+impl Trial<'_> {
+    /// Tries a call that no rule is about: one question, unless the filter looks at an argument.
+    fn without_arguments(&mut self, call: SeccompData) {
+        self.compared.clear();
+        if self.one(&call) & ARGUMENTS != 0 {
+            self.vary(&call, &BTreeMap::new());
+            self.ways(&call);
+        }
+    }
+
+    /// Takes every way through the filters once.
+    fn ways(&mut self, base: &SeccompData) {
+        for filter in self.filters {
+            for call in paths::samples(filter, base) {
+                self.one(&call);
+            }
+        }
+    }
+
+    /// Tries a call that rules are about.
+    fn with_arguments(&mut self, number: u32, own: &[&Rule], behind: u32) {
+        self.compared.clear();
+        let mut wanted = wanted(own);
+        let descriptors = (0..behind.saturating_add(8)).chain([1023, 1024]);
+        wanted.entry(FIRST_ARG).or_default().extend(descriptors);
+        let requests = names::REQUESTS.iter().map(|(request, _)| *request);
+        let requests: BTreeSet<u32> = requests.collect();
+        let second = wanted.entry(FIRST_ARG + 2).or_default();
+        second.extend(&requests);
+
+        let mut bases = vec![data(number, ARCH)];
+        bases.push(SeccompData {
+            args: [u64::MAX; 6],
+            ..data(number, ARCH)
+        });
+        for rule in own {
+            for is_first in [true, false] {
+                bases.push(corner(rule, is_first));
+            }
+        }
+        for base in &bases {
+            self.one(base);
+        }
+        self.compared.close();
+        for base in &bases {
+            self.vary(base, &wanted);
+        }
+        self.ways(&data(number, ARCH));
+        if own.iter().any(|rule| checks_request(rule)) {
+            self.pairs(&bases, &wanted, &requests);
+        }
+    }
+
+    /// Every descriptor with every request.
+    fn pairs(
+        &mut self,
+        bases: &[SeccompData],
+        wanted: &BTreeMap<usize, BTreeSet<u32>>,
+        requests: &BTreeSet<u32>,
+    ) {
+        let Some(descriptors) = wanted.get(&FIRST_ARG) else {
+            return;
+        };
+        // The first two bases have arguments of their own, the third is a call that is allowed.
+        for base in bases.iter().skip(2).take(1) {
+            for descriptor in descriptors {
+                let call = with_word(base, FIRST_ARG, *descriptor);
+                for request in requests {
+                    self.one(&with_word(&call, FIRST_ARG + 2, *request));
+                }
+            }
+        }
+    }
+
+    /// One argument word after the other, the rest as in `base`.
+    fn vary(&mut self, base: &SeccompData, wanted: &BTreeMap<usize, BTreeSet<u32>>) {
+        for index in FIRST_ARG..WORDS {
+            let mut values: BTreeSet<u32> = ODD.into();
+            values.insert(0);
+            values.extend(wanted.get(&index).into_iter().flatten());
+            for constant in self.compared.of(index) {
+                values.extend(around(constant));
+                // For comparisons of bits.
+                values.extend([!constant, constant & constant.wrapping_neg()]);
+            }
+            for value in values {
+                self.one(&with_word(base, index, value));
+            }
+        }
+    }
+
+    /// Asks both about one call; the words that the filter looked at.
+    fn one(&mut self, call: &SeccompData) -> u16 {
+        let Judged { verdict, words } = bpf::judge(self.filters, call, &mut self.compared);
+        let is_meant = self.rules.iter().any(|rule| rule.allows(call));
+        let expected = match is_meant {
+            true => Verdict::Allowed,
+            false => Verdict::KillsProcess,
+        };
+        self.found.tried += 1;
+        if verdict == Verdict::Allowed {
+            self.found.reachable.insert(call.number);
+        }
+        if verdict != expected {
+            self.found.different += 1;
+            if self.found.differences.len() < TOLD {
+                self.found.differences.push(told(call, verdict, is_meant));
+            }
+        }
+        words
+    }
+}
+
+fn told(call: &SeccompData, verdict: Verdict, is_meant: bool) -> String {
+    let SeccompData {
+        number, arch, args, ..
+    } = call;
+    let [a, b, c, d, e, f] = args;
+    let name = match *arch {
+        ARCH => names::call(*number),
+        other => format!("call {number} of convention {other:#x}"),
+    };
+    let meant = if is_meant { "allowed" } else { "forbidden" };
+    format!(
+        "{name}({a:#x}, {b:#x}, {c:#x}, {d:#x}, {e:#x}, {f:#x}) is meant to be {meant}; the filter {}",
+        match verdict {
+            Verdict::Allowed => "allows it".to_owned(),
+            Verdict::KillsProcess => "ends the process".to_owned(),
+            Verdict::Other(value) => format!("answers {value:#x}"),
+            Verdict::Malformed => "is none".to_owned(),
+        }
+    )
+}
+
+/// For each word the values at which a rule changes its mind.
+fn wanted(own: &[&Rule]) -> BTreeMap<usize, BTreeSet<u32>> {
+    let mut wanted: BTreeMap<usize, BTreeSet<u32>> = BTreeMap::new();
+    for Check { argument, operand } in own.iter().flat_map(|rule| rule.checks.iter().flatten()) {
+        let low = FIRST_ARG + 2 * usize::from(*argument);
+        let ends = match *operand {
+            Operand::Low(number) => [u64::from(number); 2],
+            Operand::LowRange { first, count } => {
+                let last = first.saturating_add(count.saturating_sub(1));
+                [u64::from(first), u64::from(last)]
+            }
+            Operand::Wide { first, last } => [first, last],
+            Operand::OnlyBits(bits) => [bits, !bits],
+        };
+        for end in ends {
+            let (low_half, high_half) = bpf::halves(end);
+            wanted.entry(low).or_default().extend(around(low_half));
+            wanted.entry(low + 1).or_default().extend(around(high_half));
+        }
+        if let Operand::OnlyBits(bits) = *operand {
+            let (low_half, high_half) = bpf::halves(!bits);
+            for bit in (0..32).map(|bit| 1_u32 << bit) {
+                let other = |half: u32| (half & bit != 0).then_some(bit);
+                wanted.entry(low).or_default().extend(other(low_half));
+                wanted.entry(low + 1).or_default().extend(other(high_half));
+            }
+        }
+    }
+    wanted
+}
+
+fn around(value: u32) -> [u32; 3] {
+    [value.wrapping_sub(1), value, value.wrapping_add(1)]
+}
+
+/// The call with the least, or the greatest, arguments that `rule` allows.
+fn corner(rule: &Rule, is_first: bool) -> SeccompData {
+    let mut call = data(rule.call, ARCH);
+    for Check { argument, operand } in rule.checks.iter().flatten() {
+        let Some(arg) = call.args.get_mut(usize::from(*argument)) else {
+            continue;
+        };
+        let (first, last) = match *operand {
+            Operand::Low(number) => (u64::from(number), u64::from(number)),
+            Operand::LowRange { first, count } => {
+                let last = first.saturating_add(count.saturating_sub(1));
+                (u64::from(first), u64::from(last))
+            }
+            Operand::Wide { first, last } => (first, last),
+            Operand::OnlyBits(bits) => (0, bits),
+        };
+        *arg = if is_first { first } else { last };
+    }
+    call
+}
+
+/// Whether a rule is about one request of a descriptor.
+fn checks_request(rule: &Rule) -> bool {
+    let is_ioctl = names::call(rule.call) == "ioctl";
+    let mut checks = rule.checks.iter().flatten();
+    is_ioctl && checks.any(|check| check.argument == 1)
+}
+
+#[cfg(test)]
+#[path = "compare_test.rs"]
+pub(super) mod compare_test;

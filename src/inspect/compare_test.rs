@@ -1,0 +1,265 @@
+use std::collections::BTreeSet;
+
+use jailed::{
+    handoff::{Function, Handoff},
+    manifest::{Instruction, Phase, Role, Rule, Rules, program},
+};
+use proptest::prelude::*;
+
+use super::{Comparison, compare};
+use crate::sys::filtered::sleeper;
+
+const ALLOW: u32 = 0x7FFF_0000;
+
+/// A guest with `vcpus` vCPUs and `functions` functions of four vectors, each with a BAR of which the guest maps one page.
+pub(in crate::inspect) fn guest(vcpus: u32, functions: u32) -> Handoff {
+    let mut handoff = Handoff::empty();
+    handoff.vcpu_count = vcpus;
+    handoff.has_console = 1;
+    handoff.ram_count = 1;
+    handoff.ram[0].len_bytes = 64 << 20;
+    handoff.function_count = functions;
+    for (index, function) in (0_u64..).zip(handoff.functions.iter_mut().take(functions as usize)) {
+        *function = Function {
+            vectors: 4,
+            config_offset: 7 << 40,
+            config_bytes: 4096,
+            ..Function::default()
+        };
+        let bar = &mut function.bars[0];
+        bar.gpa = 0x4000_0000 + (index << 20);
+        bar.len_bytes = 0x4000;
+        bar.span_count = 1;
+        bar.spans[0].offset = 0x1000;
+        bar.spans[0].len_bytes = 0x1000;
+    }
+    handoff
+}
+
+pub(in crate::inspect) fn rules(role: Role, phase: Phase, handoff: &Handoff) -> Vec<Rule> {
+    Rules::of(role, phase, handoff).iter().copied().collect()
+}
+
+/// The filters as a locked process has them.
+pub(in crate::inspect) fn filters(role: Role, handoff: &Handoff) -> Vec<Vec<Instruction>> {
+    [Phase::Build, Phase::Run]
+        .map(|phase| {
+            program(&Rules::of(role, phase, handoff))
+                .instructions()
+                .to_vec()
+        })
+        .to_vec()
+}
+
+fn compared(filters: &[Vec<Instruction>], role: Role, handoff: &Handoff) -> Comparison {
+    compare(filters, &rules(role, Phase::Run, handoff), 40)
+}
+
+#[test]
+fn filters_do_what_the_rules_say() {
+    for role in [Role::Vcpu, Role::Device] {
+        for (vcpus, functions) in [(1, 0), (1, 1), (4, 3)] {
+            let handoff = guest(vcpus, functions);
+            let found = compared(&filters(role, &handoff), role, &handoff);
+            assert_eq!(found.different, 0, "{role:?}: {:#?}", found.differences);
+            let meant: BTreeSet<u32> = rules(role, Phase::Run, &handoff)
+                .iter()
+                .map(|rule| rule.call)
+                .collect();
+            assert_eq!(found.reachable, meant, "{role:?}");
+        }
+    }
+}
+
+#[test]
+fn no_filter_at_all_is_all_different() {
+    let handoff = guest(1, 1);
+    let found = compared(&[], Role::Vcpu, &handoff);
+    assert!(found.different > 1000, "{}", found.different);
+    assert!(found.differences.len() <= super::TOLD);
+}
+
+/// A filter with a rule more than it should have allows a call that no rule is about: the comparison finds it.
+#[test]
+fn one_rule_too_many_or_too_few_is_found() {
+    for role in [Role::Vcpu, Role::Device] {
+        let handoff = guest(1, 1);
+        let run = rules(role, Phase::Run, &handoff);
+        let build = rules(role, Phase::Build, &handoff);
+        let build_filters = filters(role, &handoff)[0].clone();
+        // What is allowed while the guest is built is more than what is allowed later, one rule after the other.
+        let alone = [build_filters];
+        for extra in build.iter().filter(|rule| !run.contains(rule)).step_by(3) {
+            let meant: Vec<Rule> = build
+                .iter()
+                .filter(|rule| *rule != extra)
+                .copied()
+                .collect();
+            let is_covered = meant
+                .iter()
+                .any(|rule| rule.call == extra.call && rule.checks == extra.checks);
+            let found = compare(&alone, &meant, 40);
+            assert!(found.different > 0 || is_covered, "{role:?}: {extra:?}");
+        }
+        for missing in &run {
+            let mut more = run.clone();
+            let mut wanted = *missing;
+            wanted.call = 999;
+            more.push(wanted);
+            let found = compare(&filters(role, &handoff), &more, 40);
+            assert!(found.different > 0, "{role:?}: {missing:?}");
+        }
+    }
+}
+
+/// Single descriptors, requests, lengths and bits: each wrong by one.
+#[test]
+fn a_check_that_is_off_by_one_is_found() {
+    use jailed::manifest::Operand::{Low, LowRange, OnlyBits, Wide};
+    for role in [Role::Vcpu, Role::Device] {
+        let handoff = guest(1, 1);
+        let live = filters(role, &handoff);
+        let run = rules(role, Phase::Run, &handoff);
+        for (at, rule) in run.iter().enumerate() {
+            for place in 0..rule.checks.len() {
+                let Some(check) = rule.checks[place] else {
+                    continue;
+                };
+                let others = match check.operand {
+                    Low(number) => vec![Low(number + 1), Low(number ^ 0x8000_0000)],
+                    LowRange { first, count } => vec![
+                        LowRange {
+                            first,
+                            count: count + 1,
+                        },
+                        LowRange {
+                            first: first - 1,
+                            count: count + 1,
+                        },
+                        LowRange {
+                            first: first + 1,
+                            count,
+                        },
+                    ],
+                    Wide { first, last } => vec![
+                        Wide {
+                            first,
+                            last: last + 1,
+                        },
+                        Wide {
+                            first,
+                            last: last | 1 << 63,
+                        },
+                        Wide {
+                            first: first + 1,
+                            last: last + 1,
+                        },
+                    ],
+                    OnlyBits(bits) => [0, 1, 31, 32, 63]
+                        .map(|bit| OnlyBits(bits ^ 1 << bit))
+                        .to_vec(),
+                };
+                for operand in others {
+                    let mut meant = run.clone();
+                    let mut changed = check;
+                    changed.operand = operand;
+                    meant[at].checks[place] = Some(changed);
+                    // Two rules may allow the same; then nothing has changed.
+                    let found = compare(&live, &meant, 40);
+                    assert!(found.different > 0, "{role:?}: {rule:?}: {operand:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn other_conventions_and_odd_answers_are_found() {
+    let handoff = guest(1, 1);
+    let good = filters(Role::Vcpu, &handoff);
+    let only = |value| vec![Instruction::new(0x06, 0, 0, value)];
+    let meant = &rules(Role::Vcpu, Phase::Run, &handoff);
+    // An error in place of the end, a log, a trap, the end of a thread alone: none is what is meant.
+    for value in [0x0005_0001, 0x7FFC_0000, 0x0003_0000, 0] {
+        let mut odd = good[1].clone();
+        let end = odd.len() - 1;
+        odd[end] = Instruction::new(0x06, 0, 0, value);
+        let said = compare(&[odd], meant, 40).differences.join("\n");
+        assert!(said.contains("read("), "{value:x}: {said}");
+    }
+    // Without the test of the convention.
+    let mut loose = good[1].clone();
+    assert_eq!(loose[2], Instruction::new(0x06, 0, 0, 0x8000_0000));
+    loose[2] = Instruction::new(0x05, 0, 0, 0);
+    let found = compare(&[loose], meant, 40);
+    assert!(
+        found
+            .differences
+            .iter()
+            .any(|said| said.contains("of convention 0x40000003"))
+    );
+    assert!(compare(&[only(ALLOW)], meant, 40).different > 1000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Programs with a random change: where a random call shows that it matters, the comparison shows it, too.
+    #[test]
+    fn damage_that_matters_is_found(
+        at in any::<prop::sample::Index>(), change in 0_usize..5, bit in 0_u32..32,
+        calls in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), 0_usize..12, any::<u32>()), 400),
+    ) {
+        let handoff = guest(2, 1);
+        let meant = rules(Role::Vcpu, Phase::Run, &handoff);
+        let mut live = filters(Role::Vcpu, &handoff).pop().unwrap();
+        let index = at.index(live.len());
+        let instruction = &mut live[index];
+        match change {
+            0 => instruction.operand ^= 1 << bit,
+            1 => instruction.operand = instruction.operand.wrapping_add(1),
+            2 => instruction.if_true ^= 1,
+            3 => instruction.if_false ^= 1,
+            _ => instruction.code ^= 0x30,
+        }
+        let live = [live];
+        let matters = calls.iter().any(|(rule, is_first, word, value)| {
+            let base = super::corner(&meant[rule.index(meant.len())], *is_first);
+            let call = super::with_word(&base, 4 + word, *value);
+            let verdict = super::bpf::judge(&live, &call, &mut super::Compared::new()).verdict;
+            (verdict == super::Verdict::Allowed) != meant.iter().any(|rule| rule.allows(&call))
+        });
+        prop_assert!(!matters || compare(&live, &meant, 40).different > 0);
+    }
+}
+
+/// Reads filters back from a child and compares them: needs what the supervisor has.
+#[test]
+fn filters_that_the_kernel_gives_back_are_those_that_were_put_on() {
+    let killing = vec![
+        Instruction::new(0x20, 0, 0, 0),
+        Instruction::new(0x15, 0, 1, 1000),
+        Instruction::new(0x06, 0, 0, 0x8000_0000),
+        Instruction::new(0x06, 0, 0, ALLOW),
+    ];
+    let second = vec![Instruction::new(0x06, 0, 0, ALLOW)];
+    let mut child = sleeper(&[killing.clone(), second.clone()]).unwrap();
+    let read = || {
+        let tracee = crate::sys::ptrace::Tracee::stop(child.id())?;
+        let filters = tracee.filters();
+        tracee.release()?;
+        filters
+    };
+    let (first, again) = (read(), read());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    match first {
+        Ok(filters) => assert_eq!(filters, [killing, second]),
+        // Not as root, or where this test itself runs under a filter.
+        Err(error) => assert!(
+            matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)),
+            "{error}"
+        ),
+    }
+    drop(again);
+}

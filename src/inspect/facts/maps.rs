@@ -1,0 +1,88 @@
+//! `/proc/PID/smaps`: mappings with their flags.
+
+/// One mapping. *Source:* `proc_pid_smaps(5)`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Map {
+    /// First address.
+    pub start: u64,
+    /// First address behind.
+    pub end: u64,
+    /// May be read.
+    pub is_readable: bool,
+    /// May be written.
+    pub is_writable: bool,
+    /// May be run.
+    pub is_executable: bool,
+    /// Writes reach the file.
+    pub is_shared: bool,
+    /// Offset in the file.
+    pub offset: u64,
+    /// The file, or the kernel's word for it: `[stack]`; empty for memory without a name.
+    pub path: String,
+    /// Nothing of it can be changed any more (`mseal`).
+    pub is_sealed: bool,
+}
+
+impl Map {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.end - self.start
+    }
+}
+
+/// `None` where anything reads otherwise.
+pub(super) fn parse(text: &str) -> Option<Vec<Map>> {
+    let mut maps: Vec<Map> = Vec::new();
+    let mut has_flags = true;
+    for line in text.lines() {
+        let first = line.split_whitespace().next()?;
+        if first == "VmFlags:" {
+            let map = maps.last_mut()?;
+            let flags: Vec<&str> = line.split_whitespace().skip(1).collect();
+            map.is_sealed = flags.contains(&"sl");
+            has_flags = true;
+        } else if !first.ends_with(':') {
+            // Every mapping has its flags, or nothing is known of sealing.
+            if !has_flags {
+                return None;
+            }
+            maps.push(head(line)?);
+            has_flags = false;
+        }
+    }
+    has_flags.then_some(maps)
+}
+
+/// `start-end rwxp offset device inode path`.
+fn head(line: &str) -> Option<Map> {
+    let mut rest = line;
+    let mut word = || {
+        let (word, behind) = rest.split_once(' ').unwrap_or((rest, ""));
+        rest = behind.trim_start();
+        word
+    };
+    let (start, end) = word().split_once('-')?;
+    let hex = |digits: &str| u64::from_str_radix(digits, 16).ok();
+    let (start, end) = (hex(start)?, hex(end)?);
+    let permissions: [char; 4] = word().chars().collect::<Vec<_>>().try_into().ok()?;
+    let is = |at: usize, yes: char, no: char| match permissions.get(at)? {
+        c if *c == yes => Some(true),
+        c if *c == no => Some(false),
+        _ => None,
+    };
+    let offset = hex(word())?;
+    word().split_once(':')?;
+    word().parse::<u64>().ok()?;
+    (start < end).then_some(Map {
+        start,
+        end,
+        is_readable: is(0, 'r', '-')?,
+        is_writable: is(1, 'w', '-')?,
+        is_executable: is(2, 'x', '-')?,
+        is_shared: is(3, 's', 'p')?,
+        offset,
+        path: rest.to_owned(),
+        is_sealed: false,
+    })
+}

@@ -1,0 +1,187 @@
+//! What a process holds: descriptors, mappings, threads, limits.
+
+use super::{Answer, Look, Mismatches, unread};
+use crate::inspect::facts::{Limit, Map};
+
+pub(super) fn descriptors(look: &Look<'_>) -> Answer {
+    let own = match &look.facts.descriptors {
+        Ok(own) => own,
+        Err(fact) => return unread(fact),
+    };
+    let meant = &look.expected.descriptors;
+    let mut mismatches = Mismatches::default();
+    for expected in meant {
+        let found = own.iter().find(|d| d.number == expected.number);
+        let words = expected.kind.words();
+        match found {
+            None => mismatches.0.push(format!(
+                "descriptor {}, {words}, is not there",
+                expected.number
+            )),
+            Some(found) => {
+                let fits = expected.kind.fits(&found.target, found.flags);
+                mismatches.unless(fits, || {
+                    format!(
+                        "descriptor {} is {} (flags {:o}), not {words}",
+                        found.number, found.target, found.flags
+                    )
+                });
+            }
+        }
+    }
+    for surplus in own {
+        let is_meant = meant.iter().any(|d| d.number == surplus.number);
+        mismatches.unless(is_meant, || {
+            format!(
+                "descriptor {} is one too many: {}",
+                surplus.number, surplus.target
+            )
+        });
+    }
+    (
+        format!("{} descriptors, each of its kind", own.len()),
+        mismatches.0,
+    )
+}
+
+pub(super) fn mappings(look: &Look<'_>) -> Answer {
+    let own = match &look.facts.maps {
+        Ok(own) => own,
+        Err(fact) => return unread(fact),
+    };
+    let mut mismatches = Mismatches::default();
+    mismatches.unless(!own.is_empty(), || "it has no mappings".to_owned());
+    for map in own {
+        mismatches.unless(!(map.is_writable && map.is_executable), || {
+            format!("{} can be written and run", words(map))
+        });
+        let mut like = look.expected.maps.iter().filter(|e| e.of.fits(&map.path));
+        let is_meant = like.any(|e| e.protections.contains(&protection(map).as_str()));
+        mismatches.unless(is_meant, || {
+            format!("{} is not meant to be there", words(map))
+        });
+    }
+    for expected in &look.expected.maps {
+        let Some(meant) = expected.len_bytes else {
+            continue;
+        };
+        let like = own.iter().filter(|map| expected.of.fits(&map.path));
+        let len_bytes: u64 = like.map(Map::len_bytes).sum();
+        mismatches.unless(len_bytes == meant, || {
+            format!(
+                "{}: {len_bytes} bytes are mapped, not {meant}",
+                expected.why
+            )
+        });
+    }
+    let len_bytes: u64 = own.iter().map(Map::len_bytes).sum();
+    let evidence = format!(
+        "{} mappings, {} KiB, none that can be written and run",
+        own.len(),
+        len_bytes >> 10
+    );
+    (evidence, mismatches.0)
+}
+
+/// What does not change any more is sealed.
+pub(super) fn seals(look: &Look<'_>) -> Answer {
+    let own = match &look.facts.maps {
+        Ok(own) => own,
+        Err(fact) => return unread(fact),
+    };
+    let (mut mismatches, mut count) = (Mismatches::default(), 0);
+    for map in own {
+        let protection = protection(map);
+        let is_like = |e: &&crate::inspect::expected::ExpectedMap| {
+            e.of.fits(&map.path) && e.protections.contains(&protection.as_str())
+        };
+        if look
+            .expected
+            .maps
+            .iter()
+            .find(is_like)
+            .is_some_and(|e| e.is_sealed)
+        {
+            count += 1;
+            mismatches.unless(map.is_sealed, || format!("{} is not sealed", words(map)));
+        }
+    }
+    mismatches.unless(count > 0, || "nothing is sealed".to_owned());
+    (format!("{count} mappings are sealed"), mismatches.0)
+}
+
+pub(super) fn threads(look: &Look<'_>) -> Answer {
+    let own = match &look.facts.threads {
+        Ok(own) => own,
+        Err(fact) => return unread(fact),
+    };
+    let (mut workers, mut mismatches) = (0_usize, Mismatches::default());
+    for thread in own {
+        match &thread.is_worker {
+            Ok(is_worker) => workers += usize::from(*is_worker),
+            Err(fact) => mismatches.0.extend(unread(fact).1),
+        }
+    }
+    let (threads, meant) = (own.len() - workers, look.expected.threads);
+    mismatches.unless(u32::try_from(threads) == Ok(meant), || {
+        format!("it has {threads} threads, not {meant}")
+    });
+    let most = look.expected.workers;
+    mismatches.unless(u32::try_from(workers).is_ok_and(|w| w <= most), || {
+        format!("the kernel has {workers} threads of its own in it, {most} at most are meant")
+    });
+    let of_kernel = match workers {
+        0 => String::new(),
+        _ => format!(", and {workers} that never leave the kernel"),
+    };
+    (format!("{threads} threads{of_kernel}"), mismatches.0)
+}
+
+pub(super) fn limits(look: &Look<'_>) -> Answer {
+    let own = match &look.facts.limits {
+        Ok(own) => own,
+        Err(fact) => return unread(fact),
+    };
+    let mut mismatches = Mismatches::default();
+    let shown = |value: Option<u64>| value.map_or("unlimited".to_owned(), |v| v.to_string());
+    for expected in &look.expected.limits {
+        match own.iter().find(|limit| limit.name == expected.name) {
+            None => mismatches
+                .0
+                .push(format!("{:?} is not listed", expected.name)),
+            Some(Limit { name, soft, hard }) => {
+                let is_meant = *soft == expected.value && *hard == expected.value;
+                mismatches.unless(is_meant, || {
+                    format!(
+                        "{name:?} is {}, and can be raised to {}; it is meant to be {}",
+                        shown(*soft),
+                        shown(*hard),
+                        shown(expected.value)
+                    )
+                });
+            }
+        }
+    }
+    let count = look.expected.limits.len();
+    (format!("{count} limits, soft and hard alike"), mismatches.0)
+}
+
+fn protection(map: &Map) -> String {
+    let letter = |is: bool, yes: char, no: char| if is { yes } else { no };
+    [
+        letter(map.is_readable, 'r', '-'),
+        letter(map.is_writable, 'w', '-'),
+        letter(map.is_executable, 'x', '-'),
+        letter(map.is_shared, 's', 'p'),
+    ]
+    .iter()
+    .collect()
+}
+
+fn words(map: &Map) -> String {
+    let path = match map.path.as_str() {
+        "" => "memory without a name",
+        path => path,
+    };
+    format!("{:#x}-{:#x} {} {path}", map.start, map.end, protection(map))
+}

@@ -1,0 +1,72 @@
+//! Break-outs, tried: once a guest's devices are set up, V and D are launched again for each probe, each time with an
+//! attacker in place of their loops, and how they ended is collected. In builds with the feature `breakout` only.
+//!
+//! Part of the keeper, where otherwise the lives of the guest would be; it has no brake on reboots.
+
+mod environment;
+mod outcome;
+mod queue;
+
+use std::{io, path::PathBuf, time::Instant};
+
+use jailed::{breakout::table::PROBES, manifest::Role};
+use serde::Serialize;
+
+pub(super) use self::queue::Harness;
+use self::{environment::Environment, outcome::Outcome, queue::Queue};
+use super::{fault::Fault, log::Log};
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Asked {
+    /// Only these probes; all where there is none.
+    pub probes: Vec<String>,
+    /// Only these environments; all where there is none.
+    pub environments: Vec<String>,
+    /// Words for the guest's command line: the canaries.
+    pub words: Vec<String>,
+    /// Where what came of them goes.
+    pub json: PathBuf,
+}
+
+/// What came of everything.
+#[derive(Clone, Debug, Default, Serialize)]
+struct Figures {
+    environments: Vec<Environment>,
+    /// How often V and D were launched.
+    launches: usize,
+    /// How long that took, all of it.
+    milliseconds: u128,
+    /// One for each probe, process and environment.
+    outcomes: Vec<Outcome>,
+}
+
+/// Runs the probes that are asked for, and writes down what came of them.
+///
+/// # Errors
+/// A guest that could not be launched, or a device that could not be reset.
+pub(super) fn run(harness: &mut Harness<'_, '_>, asked: &Asked, log: &Log) -> Result<(), Fault> {
+    let begin = Instant::now();
+    let mut figures = Figures::default();
+    for environment in Environment::all() {
+        if !is_asked(&asked.environments, &environment.name) {
+            continue;
+        }
+        log.say(&format!("environment {}", environment.name));
+        let queue = |role| Queue::new(PROBES, role, |id| is_asked(&asked.probes, id));
+        let queues = [queue(Role::Vcpu), queue(Role::Device)];
+        let outcomes = harness.run(&environment, &asked.words, queues)?;
+        figures.outcomes.extend(outcomes);
+        figures.environments.push(environment);
+    }
+    figures.launches = harness.launches;
+    figures.milliseconds = begin.elapsed().as_millis();
+    let written = serde_json::to_string_pretty(&figures)
+        .map_err(io::Error::from)
+        .and_then(|text| std::fs::write(&asked.json, text));
+    written.map_err(Fault::io(format!("writing {}", asked.json.display())))
+}
+
+fn is_asked(names: &[String], name: &str) -> bool {
+    names.is_empty() || names.iter().any(|wanted| wanted == name)
+}

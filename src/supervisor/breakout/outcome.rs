@@ -1,0 +1,188 @@
+//! What came of a probe in one environment, put together from the processes that ran it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use iommu::Errno;
+use jailed::breakout::{
+    record::{Left, Tried},
+    sweep::{Swept, Way, swept},
+    table::Probe,
+    words::letter,
+};
+use jailed::{
+    handoff::Ending,
+    manifest::{Role, Rules},
+};
+use serde::Serialize;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Verdict {
+    /// No try worked.
+    Prevented,
+    /// A try worked.
+    Reached,
+    /// This kernel has nothing to try.
+    Absent,
+    /// The probe did not run, or not to its end.
+    Inconclusive,
+}
+
+/// What came of a probe.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Outcome {
+    /// Its id.
+    pub id: &'static str,
+    /// Its title.
+    pub title: &'static str,
+    /// `v` or `d`.
+    pub role: &'static str,
+    /// The environment.
+    pub environment: String,
+    /// In one word.
+    pub verdict: Verdict,
+    /// How many tries were made.
+    pub tries: usize,
+    /// The tries that worked, by index.
+    pub reached: Vec<usize>,
+    /// How many tries were refused, by what refused them: `filter`, an errno, `signal N`.
+    pub blocked: BTreeMap<String, usize>,
+    /// How many the kernel knows nothing of.
+    pub absent: usize,
+    /// Of the sweep: the calls that the kernel knows and let through, by the way they were made.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub calls: BTreeMap<String, BTreeSet<u32>>,
+    /// How many processes it took.
+    pub launches: usize,
+    /// What was strange.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this status.
+    Exited(i32),
+    /// By this signal, not ours.
+    Signal(i32),
+    /// It had to be killed.
+    Hung,
+}
+
+impl Outcome {
+    pub(super) fn new(probe: &'static Probe, role: Role, environment: &str) -> Self {
+        Self {
+            id: probe.id,
+            title: probe.title,
+            role: letter(role),
+            environment: environment.to_owned(),
+            verdict: Verdict::Inconclusive,
+            tries: 0,
+            reached: Vec::new(),
+            blocked: BTreeMap::new(),
+            absent: 0,
+            calls: BTreeMap::new(),
+            launches: 0,
+            remark: None,
+        }
+    }
+
+    /// Adds what one process left behind; the try to go on with, where the process ended in the middle of one.
+    pub(super) fn add(&mut self, left: Option<Left<'_>>, end: End) -> Option<usize> {
+        self.launches += 1;
+        let Some(left) = left.filter(Left::has_begun) else {
+            self.remark = Some(format!("the probe did not begin: {end:?}"));
+            return None;
+        };
+        for (index, tried) in left.answered() {
+            self.tries += 1;
+            match tried {
+                Tried::Reached => self.reached.push(index),
+                Tried::Absent => self.absent += 1,
+                Tried::Blocked(errno) => self.block(refusal(errno)),
+            }
+        }
+        let pending = left.pending();
+        match (pending, end) {
+            (None, _) if left.is_done() => return None,
+            (None, _) => self.remark = Some(format!("ended between two tries: {end:?}")),
+            (Some(_), End::Signal(libc::SIGSYS)) => self.block("filter".to_owned()),
+            (Some(_), End::Signal(signal)) => self.block(format!("signal {signal}")),
+            // It runs another program, waits in the kernel, or has left.
+            (Some(index), End::Exited(_) | End::Hung) => self.reached.push(index),
+        }
+        self.tries += 1;
+        pending.map(|index| index + 1)
+    }
+
+    /// In the sweep, to make a call as the manifest allows it is no break-out: it tells the surface.
+    pub(super) fn judge_sweep(&mut self, rules: &Rules) {
+        let all: Vec<Swept<'_>> = swept(rules).collect();
+        for index in std::mem::take(&mut self.reached) {
+            let Some(try_made) = all.get(index) else {
+                continue;
+            };
+            let way = format!("{:?}", try_made.way);
+            self.calls.entry(way).or_default().insert(try_made.number);
+            if try_made.way != Way::Allowed {
+                self.reached.push(index);
+            }
+        }
+    }
+
+    /// Where the other process is attacked, its end decides: it goes on, or it ends as one does whose peer breaks the
+    /// protocol, whose guest ends, or whose device fails. Anything else is a crash.
+    pub(super) fn judge_other(&mut self, end: End) {
+        const STRICT: [Ending; 7] = [
+            Ending::PeerBroken,
+            Ending::DeviceCallFailed,
+            Ending::PoweredOff,
+            Ending::RebootRequested,
+            Ending::TripleFault,
+            Ending::Panicked,
+            Ending::KvmFailed,
+        ];
+        let ended = match end {
+            End::Exited(code) => u8::try_from(code).ok().and_then(Ending::from_status),
+            End::Signal(_) | End::Hung => None,
+        };
+        self.reached.clear();
+        match (end, ended) {
+            (End::Hung, _) => self.block("the other goes on".to_owned()),
+            (_, Some(ending)) if STRICT.contains(&ending) => {
+                self.block(format!("the other ended: {ending:?}"));
+            }
+            (end, _) => {
+                self.reached.push(0);
+                self.remark = Some(format!("the other crashed: {end:?}"));
+            }
+        }
+    }
+
+    /// Says in one word what came of all.
+    pub(super) fn judge(&mut self) {
+        self.verdict = if !self.reached.is_empty() {
+            Verdict::Reached
+        } else if self.remark.is_some() || self.tries == 0 {
+            Verdict::Inconclusive
+        } else if self.absent == self.tries {
+            Verdict::Absent
+        } else {
+            Verdict::Prevented
+        };
+    }
+
+    fn block(&mut self, by: String) {
+        *self.blocked.entry(by).or_default() += 1;
+    }
+}
+
+fn refusal(errno: u32) -> String {
+    match i32::try_from(errno) {
+        // What was read told nothing: no address, an empty folder.
+        Ok(0) | Err(_) => "nothing there".to_owned(),
+        Ok(errno) => Errno::new(errno).to_string(),
+    }
+}

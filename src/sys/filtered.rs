@@ -1,0 +1,83 @@
+//! For tests: children under filters of the test's making.
+
+use std::{
+    io,
+    os::unix::process::CommandExt,
+    process::{Child, Command},
+};
+
+use jailed::manifest::Instruction;
+
+/// What stands for a filter that the kernel does not take; above any answer of [`kernel_answer`].
+const NOT_TAKEN: i32 = 4000;
+
+/// The error that the kernel makes of system call `number` under `filter`; `None` where it does not take the filter.
+///
+/// The filter must allow what a child does to report it: everything but `number`, say.
+pub(crate) fn kernel_answer(
+    filter: &[Instruction],
+    number: i64,
+    args: [u64; 6],
+) -> io::Result<Option<i32>> {
+    let filter = filter.to_vec();
+    let mut command = Command::new("/nonexistent");
+    let in_child = move || {
+        if install(&filter).is_err() {
+            return Err(io::Error::from_raw_os_error(NOT_TAKEN));
+        }
+        let [a, b, c, d, e, f] = args;
+        // SAFETY: no kernel has a call of this number; the filter answers it.
+        unsafe { libc::syscall(number, a, b, c, d, e, f) };
+        Err(io::Error::last_os_error())
+    };
+    // SAFETY: the closure allocates nothing and makes system calls only.
+    unsafe { command.pre_exec(in_child) };
+    match command.spawn() {
+        Ok(mut child) => {
+            child.wait()?;
+            Err(io::Error::other("the child went on"))
+        }
+        Err(error) => match error.raw_os_error() {
+            Some(NOT_TAKEN) => Ok(None),
+            Some(errno) => Ok(Some(errno)),
+            None => Err(error),
+        },
+    }
+}
+
+/// A child that sleeps under `filters`, the first installed first.
+pub(crate) fn sleeper(filters: &[Vec<Instruction>]) -> io::Result<Child> {
+    let filters = filters.to_vec();
+    let mut command = Command::new("/bin/sleep");
+    command.arg("60");
+    let in_child = move || filters.iter().try_for_each(|filter| install(filter));
+    // SAFETY: the closure allocates nothing and makes system calls only.
+    unsafe { command.pre_exec(in_child) };
+    command.spawn()
+}
+
+fn install(filter: &[Instruction]) -> io::Result<()> {
+    let none: libc::c_ulong = 0;
+    // SAFETY: sets a property of this process alone.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, none, none, none) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(|_long| io::ErrorKind::InvalidInput)?,
+        filter: filter.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the kernel reads `len` instructions of the layout of `struct sock_filter`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            0,
+            &raw const program,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,200 @@
+//! What the probes came to, put together: how many are prevented, by how many layers, and what the layers show.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+/// Probes that are not reached even without any layer, and why; all others must be.
+pub(super) const WITHOUT_CONTROL: [(&str, &str, &str); 2] = [
+    (
+        "C20",
+        "vd",
+        "no layer stops it: each side's own checks do, whatever the environment",
+    ),
+    (
+        "C22",
+        "d",
+        "no layer stops it: vfio-pci itself refuses what the function does not have",
+    ),
+];
+
+/// All outcomes of a run, by probe and process.
+pub(super) struct Figures {
+    raw: Value,
+    probes: BTreeMap<(String, String), BTreeMap<String, Value>>,
+    groups: Vec<String>,
+}
+
+impl Figures {
+    pub(super) fn of(text: &str) -> Self {
+        let raw: Value = serde_json::from_str(text).unwrap();
+        let mut probes: BTreeMap<_, BTreeMap<String, Value>> = BTreeMap::new();
+        for outcome in raw["outcomes"].as_array().unwrap() {
+            let key = (text_of(outcome, "id"), text_of(outcome, "role"));
+            let environment = text_of(outcome, "environment");
+            probes
+                .entry(key)
+                .or_default()
+                .insert(environment, outcome.clone());
+        }
+        let names = raw["environments"].as_array().unwrap().iter();
+        let groups = names
+            .filter_map(|e| Some(e["name"].as_str()?.strip_prefix("only-")?.to_owned()))
+            .collect();
+        Self {
+            raw,
+            probes,
+            groups,
+        }
+    }
+
+    /// Outcomes in this environment that are not of these verdicts, as text.
+    pub(super) fn others(&self, environment: &str, wanted: &[&str]) -> Vec<String> {
+        self.each(environment)
+            .filter(|(_, outcome)| !wanted.contains(&verdict(outcome)))
+            .filter(|(key, _)| environment != "none" || !has_no_control(key))
+            .map(|((id, role), outcome)| format!("{role}:{id} {outcome}"))
+            .collect()
+    }
+
+    fn each(&self, environment: &str) -> impl Iterator<Item = (&(String, String), &Value)> {
+        self.probes
+            .iter()
+            .filter_map(move |(key, by)| Some((key, by.get(environment)?)))
+    }
+
+    /// The calls that a process could make in the whole sandbox, its own end among them.
+    pub(super) fn surface(&self, role: &str) -> BTreeSet<u64> {
+        let outcome = &self.probes[&("B01".to_owned(), role.to_owned())]["full"];
+        let calls = outcome["calls"].as_object().unwrap();
+        let numbers = calls.values().flat_map(|list| list.as_array().unwrap());
+        numbers.filter_map(Value::as_u64).collect()
+    }
+
+    /// How many calls the kernel would answer without any layer.
+    fn surface_without(&self, role: &str) -> usize {
+        let outcome = &self.probes[&("B01".to_owned(), role.to_owned())]["none"];
+        outcome["reached"].as_array().unwrap().len()
+    }
+
+    /// The groups of layers that stop a probe when one alone is there.
+    fn stopped_alone(&self, by: &BTreeMap<String, Value>) -> Vec<&str> {
+        let stops = |group: &&String| {
+            let outcome = by.get(&format!("only-{group}"));
+            outcome.is_some_and(|outcome| verdict(outcome) == "prevented")
+        };
+        self.groups
+            .iter()
+            .filter(stops)
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// In how many environments that lack one group the probe is still stopped.
+    fn depth(&self, by: &BTreeMap<String, Value>) -> usize {
+        let is_stopped = |group: &&String| {
+            let outcome = by.get(&format!("without-{group}"));
+            outcome.is_some_and(|outcome| matches!(verdict(outcome), "prevented" | "absent"))
+        };
+        self.groups.iter().filter(is_stopped).count()
+    }
+
+    /// Everything, for docs/data/breakout.json.
+    pub(super) fn summary(&self) -> Value {
+        let mut rows = Vec::new();
+        let mut depths = Vec::new();
+        let mut alone_counts = Vec::new();
+        let mut brittle = Vec::new();
+        for ((id, role), by) in &self.probes {
+            let full = &by["full"];
+            let alone = self.stopped_alone(by);
+            let depth = self.depth(by);
+            let has_control = verdict(&by["none"]) == "reached";
+            // The sweeps and those that no layer is for would count nothing of the layers.
+            if has_control {
+                depths.push(depth);
+                alone_counts.push(alone.len());
+                if alone.len() <= 1 {
+                    brittle.push(format!("{role}:{id}"));
+                }
+            }
+            rows.push(json!({
+                "id": id, "role": role, "title": full["title"], "verdict": full["verdict"],
+                "control": by["none"]["verdict"], "tries": full["tries"], "blocked_by": full["blocked"],
+                "stopped_without_one_layer": depth, "stopped_by_one_layer_alone": alone,
+            }));
+        }
+        let prevented = |role: &str| {
+            let own = self.each("full").filter(|((_, r), _)| r == role);
+            let verdicts: Vec<&str> = own.map(|(_, outcome)| verdict(outcome)).collect();
+            let good = verdicts.iter().filter(|v| **v != "reached").count();
+            json!({ "probes": verdicts.len(), "prevented": good })
+        };
+        let tries: u64 = self
+            .each("full")
+            .filter_map(|(_, outcome)| outcome["tries"].as_u64())
+            .sum();
+        let surface = |role: &str| {
+            json!({
+                "calls": self.surface(role), "count": self.surface(role).len(),
+                "without_any_layer": self.surface_without(role),
+            })
+        };
+        json!({
+            "launches": self.raw["launches"], "milliseconds": self.raw["milliseconds"],
+            "tries_in_the_whole_sandbox": tries,
+            "v": prevented("v"), "d": prevented("d"),
+            "surface": { "v": surface("v"), "d": surface("d") },
+            "single_layers": self.groups,
+            "stopped_without_one_layer": spread(&mut depths),
+            "layers_that_stop_alone": spread(&mut alone_counts),
+            "stopped_by_one_layer_only": brittle,
+            "without_control": WITHOUT_CONTROL.map(|(id, roles, why)| json!([id, roles, why])),
+            "probes": rows,
+        })
+    }
+
+    /// The table of layers: what shows each.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::from("| layer | alone it stops | for example |\n|---|---|---|\n");
+        for group in &self.groups {
+            let stopped: Vec<String> = self
+                .probes
+                .iter()
+                .filter(|(_, by)| verdict(&by["none"]) == "reached")
+                .filter(|(_, by)| self.stopped_alone(by).contains(&group.as_str()))
+                .map(|((id, role), _)| format!("{role}:{id}"))
+                .collect();
+            let examples = stopped.iter().take(6).cloned().collect::<Vec<_>>();
+            text += &format!(
+                "| {group} | {} of {} | {} |\n",
+                stopped.len(),
+                self.probes.len(),
+                examples.join(", ")
+            );
+        }
+        text
+    }
+}
+
+/// The least, the middle and the most.
+fn spread(values: &mut [usize]) -> Value {
+    values.sort_unstable();
+    json!({
+        "min": values.first(), "median": values.get(values.len() / 2), "max": values.last(),
+    })
+}
+
+fn has_no_control((id, role): &(String, String)) -> bool {
+    WITHOUT_CONTROL
+        .iter()
+        .any(|(known, roles, _)| known == id && roles.contains(role.as_str()))
+}
+
+fn verdict(outcome: &Value) -> &str {
+    outcome["verdict"].as_str().unwrap()
+}
+
+fn text_of(value: &Value, key: &str) -> String {
+    value[key].as_str().unwrap().to_owned()
+}

@@ -168,7 +168,8 @@ impl Journal {
         &self.path
     }
 
-    /// Writes down what is about to change besides, or is known by now.
+    /// Writes down what is about to change besides, or is known by now. Whichever version a loss of power leaves, both tell
+    /// that the host has booted since.
     ///
     /// # Errors
     /// The errno of the step that failed.
@@ -177,7 +178,7 @@ impl Journal {
         change(&mut changes);
         self.lock = file::put_locked(&self.path, &text(&changes)?)?;
         self.changes = changes;
-        self.path.parent().map_or(Ok(()), file::sync_folder)
+        Ok(())
     }
 
     /// Removes the file: everything was undone.

@@ -6,7 +6,8 @@
 //! second time does nothing.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Component, Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -153,7 +154,7 @@ fn put_right(root: &SysRoot, state: &State, journal: Journal, log: &Log) -> Vec<
     }
     let mut left = end_processes(root, &changes, log);
     if let Some(cgroup) = &changes.cgroup
-        && let Err(report) = remove_cgroups(root, cgroup, log)
+        && let Err(report) = remove_cgroups(root, cgroup, &changes.guest, log)
     {
         left.push(report);
     }
@@ -205,7 +206,7 @@ fn end_processes(root: &SysRoot, changes: &Changes, log: &Log) -> Vec<Report> {
 }
 
 /// Kills all that is in the guest's cgroups, and removes them.
-fn remove_cgroups(root: &SysRoot, cgroup: &Path, log: &Log) -> Result<(), Report> {
+fn remove_cgroups(root: &SysRoot, cgroup: &Path, guest: &str, log: &Log) -> Result<(), Report> {
     let failed = |error: io::Error| {
         not_put_right(
             format!("the cgroup {} is not removed", cgroup.display()),
@@ -213,8 +214,8 @@ fn remove_cgroups(root: &SysRoot, cgroup: &Path, log: &Log) -> Result<(), Report
             "see what is in it (cgroup.procs), end that, then: narrows recover",
         )
     };
-    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
-    if !cgroup.components().all(is_plain) || !cgroup.starts_with("/sys/fs/cgroup") {
+    // All in it is killed: nothing else than a guest's own folder may be meant.
+    if !is_folder_of(cgroup, guest) {
         return Err(failed(io::ErrorKind::InvalidInput.into()));
     }
     let folder = root.path(cgroup.strip_prefix("/").unwrap_or(cgroup));
@@ -225,15 +226,38 @@ fn remove_cgroups(root: &SysRoot, cgroup: &Path, log: &Log) -> Result<(), Report
         .and_then(|()| remove_emptied(&folder))
         .map_err(failed)?;
     log.say(&format!("{} is removed", cgroup.display()));
-    Ok(())
+    match folder.parent().map(fs::remove_dir) {
+        Some(Err(error)) if !is_occupied(&error) => Err(failed(error)),
+        // Other guests may be there.
+        _ => Ok(()),
+    }
+}
+
+/// Whether `cgroup` is what a run makes for `guest`: `/sys/fs/cgroup/…/narrows/GUEST`.
+fn is_folder_of(cgroup: &Path, guest: &str) -> bool {
+    let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::RootDir);
+    cgroup.components().all(is_plain)
+        && cgroup.starts_with("/sys/fs/cgroup")
+        && cgroup.ends_with(Path::new("narrows").join(guest))
+        && Path::new(guest).components().count() == 1
+}
+
+fn is_occupied(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty
+    )
 }
 
 fn kill_cgroup(folder: &Path) -> io::Result<()> {
-    match fs::write(folder.join("cgroup.kill"), "1") {
+    let kill = fs::OpenOptions::new()
+        .write(true)
+        .open(folder.join("cgroup.kill"));
+    match kill {
+        Ok(mut file) => file.write_all(b"1"),
         // A kernel before 5.14: the processes that are known were killed one by one.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        written => written,
+        Err(error) => Err(error),
     }
 }
 
@@ -367,3 +391,7 @@ fn not_recovered(bdf: Bdf, why: &str) -> Report {
 fn not_put_right(what: String, error: &io::Error, fix: &str) -> Report {
     Report::new(ErrorId::HostNotRestored, what, error.to_string(), fix)
 }
+
+#[cfg(test)]
+#[path = "recover_test.rs"]
+mod tests;

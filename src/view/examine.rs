@@ -50,7 +50,7 @@ pub struct Judged {
     pub is_vf: bool,
     /// Everything that was checked.
     pub findings: Vec<Finding>,
-    /// Why no guest may have it whatever the checks say: it is in quarantine.
+    /// Why no guest may have it whatever the checks say: it is in quarantine, or a dead run has not given it back.
     pub quarantine: Option<Report>,
 }
 

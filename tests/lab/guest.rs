@@ -29,6 +29,7 @@ pub(crate) struct GuestFile {
     head: String,
     devices: String,
     console: &'static str,
+    env: Vec<(&'static str, String)>,
 }
 
 impl GuestFile {
@@ -45,6 +46,7 @@ impl GuestFile {
             head: String::new(),
             devices: String::new(),
             console: "stdio",
+            env: Vec::new(),
         }
     }
 
@@ -111,6 +113,12 @@ impl GuestFile {
     /// Without a console: then nothing in the guest has a reason to exit.
     pub(crate) fn silent(mut self) -> Self {
         self.console = "off";
+        self
+    }
+
+    /// A variable in the environment of `narrows run`.
+    pub(crate) fn env(mut self, key: &'static str, value: &str) -> Self {
+        self.env.push((key, value.to_owned()));
         self
     }
 
@@ -192,6 +200,7 @@ impl Guest {
         let stats = format!("/tmp/{}.json", file.name);
         let mut child = Command::new("narrows")
             .args(["run", &path, "--stats", &stats])
+            .envs(file.env.iter().map(|(key, value)| (*key, value)))
             // Its end does not end the guest.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -8,6 +8,9 @@ use std::{
     sync::OnceLock,
 };
 
+/// The programs of a run.
+pub(crate) const PROGRAMS: [&str; 3] = ["narrows", "narrows-device", "narrows-vcpu"];
+
 /// A fact from /run/lab.env: `NIC_VF0`, `NVME_NS1`, `EDU`, …
 pub(crate) fn fact(key: &str) -> String {
     static FACTS: OnceLock<HashMap<String, String>> = OnceLock::new();
@@ -137,7 +140,7 @@ pub(crate) fn assert_vf_returned(bdf: &str) {
 /// Fails unless the function is as it was before any guest had it, and no process of ours is left.
 pub(crate) fn assert_returned(bdf: &str) {
     assert_vf_returned(bdf);
-    for program in ["narrows", "narrows-device", "narrows-vcpu"] {
+    for program in PROGRAMS {
         assert_eq!(
             processes(program),
             Vec::<u32>::new(),

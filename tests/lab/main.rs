@@ -3,7 +3,8 @@
 //! They need what `lab-vfs` makes: VFs without a driver and /run/lab.env. Module names tell the host they need:
 //! `small` runs on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
 //! host with more than 4 GiB, `attack` on one with the guests of `tests/guests`, `enforce` on one with the emulator's
-//! monitor, `jail` on the lab kernel, `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
+//! monitor, `jail` on the lab kernel, `crash` and `breakout` on one whose programs have the feature `breakout`,
+//! `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +14,7 @@
 
 mod attack;
 mod breakout;
+mod crash;
 mod enforce;
 mod guest;
 mod hang;

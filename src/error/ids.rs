@@ -110,6 +110,7 @@ pub enum ErrorId {
     GuestNotRunning,
     KeeperLost,
     HostNotRestored,
+    MemoryNotWiped,
     // what outlives a run
     StateUnreadable,
     StateUnwritable,
@@ -221,6 +222,7 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::GuestNotRunning, "guest-not-running", Operator, Failed),
         row(Id::KeeperLost, "keeper-lost", Host, Failed),
         row(Id::HostNotRestored, "host-not-restored", Host, Failed),
+        row(Id::MemoryNotWiped, "memory-not-wiped", Host, Failed),
         row(Id::StateUnreadable, "state-unreadable", Host, Failed),
         row(Id::StateUnwritable, "state-unwritable", Host, Failed),
         row(Id::StateDamaged, "state-damaged", Host, Refused),

@@ -122,6 +122,14 @@ impl Files {
         self.initramfs.as_ref().map(AsFd::as_fd)
     }
 
+    /// Of the images, those that are private copies.
+    pub(super) fn private_copies(&self, plan: &Plan) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let images = plan.images.iter().zip(&self.images);
+        images
+            .filter(|(image, _)| image.mode == RootMode::Copy)
+            .map(|(_, file)| file.as_fd())
+    }
+
     /// The images, in the plan's order.
     pub(super) fn images(&self) -> Vec<BorrowedFd<'_>> {
         self.images.iter().map(AsFd::as_fd).collect()

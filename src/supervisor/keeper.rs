@@ -28,6 +28,7 @@ use super::{
     ram::Ram,
     sandbox::make_jail,
     stats::Stats,
+    wipe::Tenant,
 };
 use crate::{
     error::{ErrorId, Report},
@@ -64,8 +65,9 @@ impl Keeper<'_> {
     pub(super) fn keep(&self) -> Result<RunEnd, Vec<Report>> {
         let log = self.log;
         let mut assigned = Assigned::none(self.plan, &self.options.root);
+        let mut tenant = Tenant::default();
         let mut jail = None;
-        let ended = match self.guest(&mut assigned, &mut jail) {
+        let ended = match self.guest(&mut assigned, &mut tenant, &mut jail) {
             Err(Fault::Ended(end)) => Ok(end),
             ended => ended.map_err(|fault| fault.into_reports(self.plan)),
         };
@@ -73,6 +75,8 @@ impl Keeper<'_> {
             log.say(&end.sentence());
         }
         let mut left = assigned.taken.release(&self.options.state, log);
+        // Only now does no device write to it any more.
+        left.extend(tenant.wipe(self.plan, log));
         // V and D are gone, and so is the memory that was charged to the guest.
         left.extend(jail.and_then(|jail| jail.close().err()));
         // A device that goes on after its guest has ended is told of, too.
@@ -86,10 +90,12 @@ impl Keeper<'_> {
         }
     }
 
-    /// The life of one guest, from its files to its end. What it takes from the host stays in `assigned`.
+    /// The life of one guest, from its files to its end. What it takes from the host stays in `assigned` and `jail`,
+    /// what it wrote in `tenant`.
     fn guest<'a>(
         &'a self,
         assigned: &mut Assigned<'a>,
+        tenant: &mut Tenant,
         jail: &mut Option<Jail>,
     ) -> Result<RunEnd, Fault> {
         let (plan, options, log) = (self.plan, self.options, self.log);
@@ -104,7 +110,7 @@ impl Keeper<'_> {
         // Before anything is made present in memory, so that it counts as the guest's.
         let own = [self.supervisor, std::process::id()];
         let jail = jail.insert(make_jail(plan, &options.state, &own)?);
-        let files = Files::open(plan)?;
+        let files = &*tenant.files.insert(Files::open(plan)?);
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
         let bound = again(plan, self.replan)?;
@@ -113,14 +119,14 @@ impl Keeper<'_> {
         again(plan, self.replan)?;
         stats.step("assigned", log);
 
-        let mut ram = Ram::create(plan, log)?;
+        let ram = tenant.ram.insert(Ram::create(plan, log)?);
         crash::point(Step::RamMade);
         stats.step("ram", log);
         let opened = assigned.opened()?;
         // Before anything of a BAR is mapped: it compares what the devices say with the plan.
         let handoff = plan.handoff(&opened)?;
         if let Some(space) = space {
-            stats.dma = space.map_and_seal(plan, &ram, &files, assigned, &opened, log)?;
+            stats.dma = space.map_and_seal(plan, ram, files, assigned, &opened, log)?;
         }
         ram.forget_view();
         stats.step("sealed", log);
@@ -131,8 +137,8 @@ impl Keeper<'_> {
                 programs: &programs,
                 jail,
                 handoff: &handoff,
-                files: &files,
-                ram: &ram,
+                files,
+                ram,
                 console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
                 assigned,
                 link: &self.link,

@@ -32,6 +32,7 @@ mod sandbox;
 mod space;
 mod stats;
 mod watch;
+mod wipe;
 
 use std::{io, path::PathBuf};
 

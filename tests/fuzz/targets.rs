@@ -19,6 +19,7 @@ mod reference;
 mod regions;
 mod ring_device;
 mod ring_race;
+mod ring_torn;
 mod ring_vcpu;
 #[expect(unreachable_pub, reason = "public in its own package's tests")]
 #[path = "../../src/jailed/device/simulated.rs"]

@@ -4,7 +4,8 @@
 //! `small` runs on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
 //! host with more than 4 GiB, `attack` on one with the guests of `tests/guests`, `enforce` on one with the emulator's
 //! monitor, `jail` on the lab kernel, `crash` and `breakout` on one whose programs have the feature `breakout`,
-//! `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
+//! `residual` on one with huge pages, `exhaust` with two guests on one processor, `no_iommu` and `no_remapping` on hosts
+//! that Narrows must refuse.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +17,7 @@ mod attack;
 mod breakout;
 mod crash;
 mod enforce;
+mod exhaust;
 mod guest;
 mod hang;
 mod host;
@@ -24,6 +26,7 @@ mod large;
 mod machine;
 mod no_iommu;
 mod no_remapping;
+mod residual;
 mod seal;
 mod small;
 mod stock;

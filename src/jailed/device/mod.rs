@@ -6,6 +6,7 @@
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 pub mod bar;
+mod brake;
 pub mod caps;
 pub mod config;
 mod console;

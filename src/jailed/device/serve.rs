@@ -1,6 +1,12 @@
 //! D's loop: a request, the model's outcome, the calls it needs, the reply. Between them, the console's bytes.
 
-use super::{console::ConsoleOut, function::Function, hardware::Hardware, outcome::Answer};
+use super::{
+    brake::ResetBrake,
+    console::ConsoleOut,
+    function::Function,
+    hardware::Hardware,
+    outcome::{Answer, Effect},
+};
 use crate::{
     handoff::{Ending, MAX_FUNCTIONS},
     ring::{DeviceFailure, DeviceSide, Next, PeerBroken, Reply, Request},
@@ -11,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     ring: &'static DeviceSide,
-    functions: [Option<(Function, Hardware)>; MAX_FUNCTIONS],
+    functions: [Option<(Function, Hardware, ResetBrake)>; MAX_FUNCTIONS],
     console: ConsoleOut,
 }
 
@@ -29,7 +35,7 @@ impl Server {
     /// Adds function `index`.
     pub fn add(&mut self, index: usize, function: Function, hardware: Hardware) {
         if let Some(place) = self.functions.get_mut(index) {
-            *place = Some((function, hardware));
+            *place = Some((function, hardware, ResetBrake::new()));
         }
     }
 
@@ -57,7 +63,7 @@ impl Server {
 
     /// Does what a request asks, in order: effects, publication, value.
     fn answer(&mut self, request: &Request) -> Result<Reply, DeviceFailure> {
-        let Some((function, hardware)) = self
+        let Some((function, hardware, brake)) = self
             .functions
             .get_mut(request.function)
             .and_then(Option::as_mut)
@@ -66,6 +72,9 @@ impl Server {
         };
         let outcome = function.access(request);
         for effect in outcome.effects.into_iter().flatten() {
+            if matches!(effect, Effect::Reset) {
+                brake.hold(self.ring);
+            }
             let performed = hardware.perform(self.ring, effect);
             performed.map_err(|(call, errno)| DeviceFailure {
                 call,

@@ -99,6 +99,13 @@ impl DeviceSide {
         Ok(Next::Nothing)
     }
 
+    /// Lets `ms` milliseconds go by. V, which shares the word that nobody wakes, could end it sooner; a guest cannot.
+    pub fn pause(&self, ms: u32) {
+        let word = self.shared.word(Layout::DEVICE_FAILURE);
+        // However it returns: there is nothing to wait for.
+        core::hint::black_box(futex::wait(word, word.load(Ordering::Relaxed), Some(ms)).is_ok());
+    }
+
     /// Answers the request of `vcpu` and wakes it if it sleeps.
     pub fn reply(&self, vcpu: usize, reply: &Reply) {
         let slot = self.layout.slot(vcpu);

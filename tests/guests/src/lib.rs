@@ -9,4 +9,6 @@ pub mod console;
 pub mod edu;
 pub mod nvme;
 pub mod pci;
+pub mod residue;
+pub mod storm;
 pub mod sys;

@@ -10,7 +10,7 @@ use guests::{
     console,
     edu::{Edu, Way},
     nvme::Nvme,
-    pci,
+    pci, residue, storm,
     sys::{memory, port, processor},
 };
 
@@ -40,9 +40,15 @@ impl Attacker {
     fn obey(&mut self, words: &mut Words<'_>) -> Option<()> {
         match words.word()? {
             "off" => console::power_off(),
+            "crash" => processor::crash(),
             "read" => read(words),
             "write" => write(words),
             "fill" => fill(words),
+            "fill-words" => residue::fill(words),
+            "fill-registers" => residue::fill_registers(words),
+            "count-words" => residue::count(words),
+            "keep" => residue::keep(words),
+            "kept" => residue::kept(words),
             "show" => show(words),
             "in" => in_port(words),
             "out" => out_port(words),
@@ -58,6 +64,8 @@ impl Attacker {
             }
             "counts" => counts(),
             "apic-storm" => apic_storm(words),
+            "work" => storm::work(),
+            "storm" => storm::storm(words),
             "edu-in" => edu(words, Way::In),
             "edu-out" => edu(words, Way::Out),
             "edu-start-out" => edu_start(words),

@@ -97,6 +97,18 @@ impl Attacker {
         self.value(&format!("bar {slot} {index}"))
     }
 
+    /// The address of a capability, in the configuration space at `config`.
+    pub(crate) fn capability(&mut self, config: u64, id: u64) -> u64 {
+        let mut at = self.read(1, config + 0x34);
+        while at != 0 {
+            if self.read(1, config + at) == id {
+                return config + at;
+            }
+            at = self.read(1, config + at + 1);
+        }
+        panic!("the guest sees no capability {id:#x}");
+    }
+
     /// Lets the function in `slot` do DMA.
     pub(crate) fn enable(&mut self, slot: u64) {
         self.tell(&format!("command {slot} {MEMORY_AND_BUS_MASTER}"));

@@ -11,7 +11,7 @@ mod dma;
 mod dma_end;
 mod dma_host;
 mod guest;
-mod hardware;
+pub(crate) mod hardware;
 mod interrupt_window;
 mod interrupts;
 mod oracle;

@@ -21,6 +21,14 @@ core::arch::global_asm!(
 .globl pvh_entry
 pvh_entry:
     cld
+    # What the registers hold at the first instruction, for who looks for traces of another guest.
+    movl %eax, first_registers
+    movl %ecx, first_registers + 8
+    movl %edx, first_registers + 16
+    movl %ebp, first_registers + 24
+    movl %esi, first_registers + 32
+    movl %edi, first_registers + 40
+    movl %esp, first_registers + 48
     movl $stack_end, %esp
     # Pages of 1 GiB; from 3 GiB on is no RAM of a small guest, but registers: not cached.
     xorl %ecx, %ecx
@@ -62,6 +70,15 @@ pvh_entry:
 
 .code64
 long_mode:
+    movq %r8, first_registers + 56
+    movq %r9, first_registers + 64
+    movq %r10, first_registers + 72
+    movq %r11, first_registers + 80
+    movq %r12, first_registers + 88
+    movq %r13, first_registers + 96
+    movq %r14, first_registers + 104
+    movq %r15, first_registers + 112
+    fxsave64 first_state
     movl $16, %eax
     movl %eax, %ds
     movl %eax, %es
@@ -155,6 +172,11 @@ interrupt_table: .skip 4096
 interrupt_counts: .skip 2048
 .globl end_of_interrupt
 end_of_interrupt: .skip 8
+.globl first_registers
+first_registers: .skip 120
+.balign 16
+.globl first_state
+first_state: .skip 512
 task: .skip 104
 .balign 16
 .skip 65536
@@ -172,6 +194,16 @@ unsafe extern "C" {
     safe static interrupt_counts: [AtomicU64; 256];
     /// The word in which KVM says that an interrupt ends without the register being written.
     safe static end_of_interrupt: AtomicU64;
+    /// General registers at the first instruction: of seven the lower half, of eight all.
+    safe static first_registers: [AtomicU64; 15];
+    /// The floating-point and vector registers before anything used them.
+    safe static first_state: [AtomicU64; 64];
+}
+
+/// What the registers held before this guest used them: general ones, then those of floating point and vectors.
+pub(super) fn first_words() -> impl Iterator<Item = u64> {
+    let words = first_registers.iter().chain(&first_state);
+    words.map(|word| word.load(Ordering::Relaxed))
 }
 
 /// The address of the word for KVM.

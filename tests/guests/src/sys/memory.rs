@@ -82,6 +82,54 @@ pub fn fill(at: u64, len_bytes: u64, byte: u8) -> Option<()> {
     Some(())
 }
 
+/// Fills `len_bytes` bytes at `at` with the word `value`, eight bytes a time.
+pub fn fill_words(at: u64, len_bytes: u64, value: u64) -> Option<()> {
+    let start = is_free(at, len_bytes)
+        .then(|| usize::try_from(at).ok())
+        .flatten()?;
+    let words = len_bytes / 8;
+    // SAFETY: the addresses are mapped and no object of Rust's lies there; the direction flag is clear by the ABI.
+    unsafe {
+        asm!("rep stosq", inout("rcx") words => _, inout("rdi") start => _, in("rax") value, options(nostack));
+    };
+    Some(())
+}
+
+/// How many of the words from `at` to `end` are the complement of `inverse`, and where the last of them is.
+///
+/// It reads the guest's own code and data as well. The word that is looked for is in a register only, or it would be
+/// found where it was put for the search.
+#[must_use]
+pub fn count_words(at: u64, end: u64, inverse: u64) -> Option<(u64, u64)> {
+    if at >= end || end > MAPPED_END {
+        return None;
+    }
+    let (mut hits, mut last) = (0_u64, 0_u64);
+    // SAFETY: the addresses are mapped, and are only read.
+    unsafe {
+        asm!(
+            "not {word}",
+            "2:",
+            "cmp qword ptr [{at}], {word}",
+            "jne 3f",
+            "inc {hits}",
+            "mov {last}, {at}",
+            "3:",
+            "add {at}, 8",
+            "cmp {at}, {end}",
+            "jb 2b",
+            "xor {word:e}, {word:e}",
+            at = inout(reg) at => _,
+            end = in(reg) end,
+            word = inout(reg) inverse => _,
+            hits = inout(reg) hits,
+            last = inout(reg) last,
+            options(nostack, readonly)
+        );
+    };
+    Some((hits, last))
+}
+
 /// What an instruction that emulators find hard does to `at`, a multiple of 16.
 pub fn odd_access(kind: &str, at: u64, scratch: u64) -> Option<()> {
     if !is_free(at, 4096) || !is_free(scratch, 4096) {

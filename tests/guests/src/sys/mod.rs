@@ -10,3 +10,4 @@ mod mem;
 pub mod memory;
 pub mod port;
 pub mod processor;
+pub mod state;

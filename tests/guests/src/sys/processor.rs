@@ -30,15 +30,15 @@ const MASKED: u64 = 1 << 16;
 /// The timer's counts in a microsecond: KVM runs it at 1 GHz.
 const COUNTS_PER_US: u64 = 1000;
 
-fn write_msr(msr: u32, value: u64) {
+pub(super) fn write_msr(msr: u32, value: u64) {
     let (low, high) = (value & 0xFFFF_FFFF, value >> 32);
-    // SAFETY: only the local APIC's registers are written, which change no memory.
+    // SAFETY: only registers of the local APIC are written, and those that nothing in this guest uses.
     unsafe { asm!("wrmsr", in("ecx") msr, in("rax") low, in("rdx") high, options(nomem, nostack)) };
 }
 
-fn read_msr(msr: u32) -> u64 {
+pub(super) fn read_msr(msr: u32) -> u64 {
     let (low, high): (u64, u64);
-    // SAFETY: reading a register of the local APIC changes nothing.
+    // SAFETY: reading a register changes nothing.
     unsafe {
         asm!("rdmsr", in("ecx") msr, out("rax") low, out("rdx") high, options(nomem, nostack))
     };
@@ -83,6 +83,36 @@ pub fn start_timer(vector: u8) {
 pub fn stop_timer() {
     write_msr(TIMER, MASKED);
     write_msr(TIMER_START, 0);
+}
+
+/// Asks what the processor is, which leaves the guest.
+pub fn identify() {
+    core::hint::black_box(core::arch::x86_64::__cpuid(0));
+}
+
+/// Reads a register of the local APIC, which leaves the guest.
+pub fn read_register() {
+    core::hint::black_box(read_msr(SPURIOUS));
+}
+
+/// Halts until an interrupt comes that was sent before: it leaves the guest at least once.
+pub fn halt_once(vector: u8) {
+    write_msr(SELF_IPI, vector.into());
+    // SAFETY: the handlers only count, on a stack of their own.
+    unsafe { asm!("sti", "hlt", "cli") };
+}
+
+/// Writes back and empties every cache.
+pub fn empty_caches() {
+    // SAFETY: what memory holds stays the same.
+    unsafe { asm!("wbinvd", options(nostack)) };
+}
+
+/// Ends as a processor does that finds no handler for the failure of a handler.
+pub fn crash() -> ! {
+    let none: [u16; 5] = [0; 5];
+    // SAFETY: nothing runs after this.
+    unsafe { asm!("lidt [{table}]", "ud2", table = in(reg) &raw const none, options(noreturn)) }
 }
 
 /// Sends `vector` to this processor, once by each of two ways.

@@ -123,7 +123,7 @@ fn every_counter_and_step_is_described() {
     let counters = stats
         .lines()
         .filter_map(|line| line.trim().strip_prefix("(Counter::")?.split('"').nth(1));
-    let supervisor = read("src/supervisor/mod.rs");
+    let supervisor = read("src/supervisor/keeper.rs");
     let steps = supervisor
         .lines()
         .filter_map(|line| line.trim().strip_prefix("stats.step(\"")?.split('"').next());

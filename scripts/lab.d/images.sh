@@ -4,6 +4,7 @@
 # own, remade only when what it is made from has changed:
 #   base-KERNEL  busybox, init, modules      tools    nvme, lspci, ip, strace and their libraries
 #   guest        guest kernels, initramfs    qemu     a VMM to compare with (on request)
+#   systemd      systemd, as process 1 (on request)
 #   program      what this run adds
 # Nothing is compressed: an emulated processor unpacks slowly, and memory is plentiful.
 # shellcheck shell=bash
@@ -96,6 +97,7 @@ build_base() {
     printf 'root:x:0:0:root:/lab/work:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$tree/etc/passwd"
     printf 'root:x:0:\nkvm:x:106:\nnogroup:x:65534:\n' >"$tree/etc/group"
     install -m 755 "$LAB_PARTS/l1-init" "$tree/init"
+    install -m 755 "$LAB_PARTS/l1-run" "$tree/usr/bin/l1-run"
     install -m 755 "$LAB_PARTS/lab-vfs" "$tree/usr/bin/lab-vfs"
     install -m 644 "$LAB_PARTS/l1-profile" "$tree/etc/profile"
     mkdir -p "$tree/lab/modules"
@@ -153,11 +155,11 @@ build_qemu() {
     done
 }
 
-# get_images KERNEL QEMU: makes every image that a host with KERNEL uses; QEMU is 1 to include it.
+# get_images KERNEL QEMU SYSTEMD: makes every image that a host with KERNEL uses; QEMU and SYSTEMD are 1 to include them.
 get_images() {
     local kernel=$1 guest_init
     guest_init=$(checksum "$LAB_PARTS/guest-init")
-    make_image "base-$kernel" "$(checksum "$ROOT.key" "$LAB_PARTS"/{l1-init,l1-profile,lab-vfs})" build_base "$kernel"
+    make_image "base-$kernel" "$(checksum "$ROOT.key" "$LAB_PARTS"/{l1-init,l1-profile,l1-run,lab-vfs})" build_base "$kernel"
     make_image tools "$(<"$ROOT.key")" build_tools
     make_image guest-initrd-stock "$(<"$ROOT.key") $guest_init" build_guest_initrd stock
     make_image guest-initrd-lab "$(<"$ROOT.key") $guest_init" build_guest_initrd lab
@@ -165,4 +167,5 @@ get_images() {
     [[ -f ${kernels[1]} ]] || unset 'kernels[1]'
     make_image guest "$(checksum "$IMAGES"/guest-initrd-{stock,lab}.cpio.key "${kernels[@]}")" build_guest
     [[ $2 == 0 ]] || make_image qemu "$(<"$ROOT.key")" build_qemu
+    [[ $3 == 0 ]] || make_image systemd "$(<"$SYSTEMD.key") $(checksum "$LAB_PARTS"/systemd.sh "$LAB_PARTS"/systemd-units/*)" build_systemd
 }

@@ -10,6 +10,7 @@ mod inventory;
 mod quarantine;
 mod recover;
 mod scene;
+mod service;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -63,6 +64,10 @@ enum Verb {
     Capture(capture::Capture),
     /// Read from the kernel what the processes of a running guest are, and compare it with what they are meant to be
     Inspect(inspect::Inspect),
+    /// Be the keeper of a guest whose supervisor is another service (docs/systemd.md)
+    Keep(service::Keep),
+    /// Be the supervisor of a guest whose keeper is another service (docs/systemd.md)
+    Watch,
     /// List the functions that no guest may have, or release some by name
     Quarantine(quarantine::Quarantine),
     /// Try to break out of V and D, in the lab
@@ -140,7 +145,7 @@ impl Verb {
         match self {
             Self::Check(check) => check.json,
             Self::Plan(show) => show.json,
-            Self::Run(_) => false,
+            Self::Run(_) | Self::Keep(_) | Self::Watch => false,
             Self::Doctor(doctor) => doctor.json,
             Self::Inventory(inventory) => inventory.json,
             Self::Explain(explain) => explain.json,
@@ -206,6 +211,8 @@ fn do_verb(cli: &Cli) -> Outcome {
             root().and_then(|root| show_plan(show, &root, known_state(&root).as_ref()))
         }
         Verb::Run(run) => root().and_then(|root| run_guest(run, &root, &state(&root))),
+        Verb::Keep(keep) => root().and_then(|root| keep.keep(&root, &state(&root))),
+        Verb::Watch => service::watch_guest(),
         Verb::Quarantine(asked) => root().and_then(|root| match known_state(&root) {
             Some(state) => asked.answer(&state),
             None => {
@@ -266,24 +273,12 @@ fn show_plan(show: &Show, root: &SysRoot, state: Option<&State>) -> Outcome {
 }
 
 fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
-    if root.is_read_only() {
-        let why = "its devices are not here: nothing was touched";
-        return Err(vec![read_only(root, "used to run a guest", why)]);
-    }
-    let plan = make_plan(&run.file, root, Some(state))?;
     // The host may change between the plan and its execution; the supervisor asks again.
-    let replan = || make_plan(&run.file, root, Some(state));
-    let options = supervisor::Options {
-        root: root.clone(),
-        state: state.clone(),
-        stats: run.stats.clone(),
-        is_quiet: run.quiet,
-        #[cfg(feature = "breakout")]
-        breakout: None,
-    };
+    let plan = || plan_to_run(run, root, state);
+    let options = options_of(run, root, state);
     Ok(Done {
         // Once in the keeper and once in the supervisor, with the same status.
-        status: match supervisor::run(&plan, &options, &replan)? {
+        status: match supervisor::run(&plan()?, &options, &plan)? {
             supervisor::Outcome::Ended(end) => end.exit_status(),
             supervisor::Outcome::Told(status) => status,
         },
@@ -291,6 +286,26 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
         // The supervisor has said them before it began.
         warnings: Vec::new(),
     })
+}
+
+/// The plan of a guest that is to run, on a host that is this one.
+fn plan_to_run(run: &Run, root: &SysRoot, state: &State) -> Result<Plan, Vec<Report>> {
+    if root.is_read_only() {
+        let why = "its devices are not here: nothing was touched";
+        return Err(vec![read_only(root, "used to run a guest", why)]);
+    }
+    make_plan(&run.file, root, Some(state))
+}
+
+fn options_of(run: &Run, root: &SysRoot, state: &State) -> supervisor::Options {
+    supervisor::Options {
+        root: root.clone(),
+        state: state.clone(),
+        stats: run.stats.clone(),
+        is_quiet: run.quiet,
+        #[cfg(feature = "breakout")]
+        breakout: None,
+    }
 }
 
 /// From the guest file, the host and the quarantine to the plan: the way that every verb which touches the host goes.

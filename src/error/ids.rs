@@ -109,6 +109,7 @@ pub enum ErrorId {
     GuestNameTaken,
     GuestNotRunning,
     KeeperLost,
+    SupervisorAbsent,
     HostNotRestored,
     MemoryNotWiped,
     // what outlives a run
@@ -221,6 +222,7 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::GuestNameTaken, "guest-name-taken", Operator, Refused),
         row(Id::GuestNotRunning, "guest-not-running", Operator, Failed),
         row(Id::KeeperLost, "keeper-lost", Host, Failed),
+        row(Id::SupervisorAbsent, "supervisor-absent", Operator, Failed),
         row(Id::HostNotRestored, "host-not-restored", Host, Failed),
         row(Id::MemoryNotWiped, "memory-not-wiped", Host, Failed),
         row(Id::StateUnreadable, "state-unreadable", Host, Failed),

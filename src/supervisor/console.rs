@@ -57,6 +57,23 @@ pub(super) struct GuestEnds {
     input: OwnedFd,
 }
 
+impl HostEnds {
+    /// The ends that another process made: what comes from the guest, what goes to it.
+    #[must_use]
+    pub(super) const fn of(from_guest: OwnedFd, to_guest: OwnedFd) -> Self {
+        Self {
+            from_guest,
+            to_guest,
+        }
+    }
+
+    /// From the guest, to the guest.
+    #[must_use]
+    pub(super) fn both(&self) -> (BorrowedFd<'_>, BorrowedFd<'_>) {
+        (self.from_guest.as_fd(), self.to_guest.as_fd())
+    }
+}
+
 impl GuestEnds {
     /// Output, input.
     #[must_use]

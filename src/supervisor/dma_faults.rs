@@ -4,6 +4,7 @@
 //! somebody hostile: see [`iommu::events`].
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
@@ -76,14 +77,25 @@ impl DmaFaults {
     /// No watch yet.
     #[must_use]
     pub(super) fn none(plan: &Plan) -> Self {
-        let functions = plan.functions.iter().map(|function| Counted {
-            bdf: function.bdf,
+        let functions = plan.functions.iter().map(|function| function.bdf);
+        Self::of(plan.on_dma_fault, functions, None)
+    }
+
+    /// The watch over `functions` by a kernel log that is open already.
+    #[must_use]
+    pub(super) fn of(
+        policy: OnDmaFault,
+        functions: impl IntoIterator<Item = Bdf>,
+        log: Option<File>,
+    ) -> Self {
+        let functions = functions.into_iter().map(|bdf| Counted {
+            bdf,
             count: 0,
             last_address: None,
         });
         Self {
-            log: None,
-            policy: plan.on_dma_fault,
+            log: log.map(KernelLog::of),
+            policy,
             functions: functions.collect(),
             said: Throttle::new(&FAULTS),
             said_lost: Throttle::new(&LOSSES),

@@ -7,6 +7,8 @@ use jailed::{
 };
 use serde::Serialize;
 
+use super::violation::Call;
+
 /// One of the two processes beside the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -85,6 +87,8 @@ pub enum RunEnd {
         role: Role,
         /// The signal's number.
         signal: i32,
+        /// For SIGSYS: the call that was forbidden.
+        call: Option<Call>,
     },
     /// V or D stopped itself: a bug of ours, or the other process broke the protocol.
     Broken {
@@ -247,7 +251,16 @@ impl RunEnd {
             } => format!(
                 "the guest was stopped for a DMA fault of {bdf}: {access} at {address:#x} ({reason})"
             ),
-            Self::Killed { role, signal } => {
+            Self::Killed {
+                role,
+                call: Some(call),
+                ..
+            } => format!(
+                "{} was killed for a forbidden call{}",
+                role.program(),
+                call.words()
+            ),
+            Self::Killed { role, signal, .. } => {
                 format!("{} was killed by signal {signal}", role.program())
             }
             Self::Broken { role, status } => format!(
@@ -276,6 +289,7 @@ mod tests {
         let killed = RunEnd::Killed {
             role: Role::Vcpu,
             signal: 9,
+            call: None,
         };
         let broken = RunEnd::Broken {
             role: Role::Device,

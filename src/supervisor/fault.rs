@@ -6,7 +6,10 @@ use iommu::isolation::CheckId;
 use jailed::handoff::{KernelFault, Report as SetupReport, Stage};
 use jailed::manifest::layer;
 
-use super::ending::{Role, RunEnd};
+use super::{
+    ending::{Role, RunEnd},
+    violation::Call,
+};
 use crate::{
     error::{Blame, ErrorId, Report},
     plan::Plan,
@@ -35,6 +38,8 @@ pub(super) enum Fault {
         role: Role,
         /// How.
         status: Option<ExitStatus>,
+        /// The forbidden call that it was killed for.
+        call: Option<Call>,
     },
     /// A program that belongs beside `narrows` is not there.
     ProgramAbsent {
@@ -104,8 +109,11 @@ impl Fault {
                 format!("{} does not exist", path.display()),
                 "install narrows, narrows-device and narrows-vcpu of one build into one folder",
             ),
-            Self::DiedInSetup { role, status } => {
+            Self::DiedInSetup { role, status, call } => {
                 let how = status.map_or_else(|| "without a status".to_owned(), |s| s.to_string());
+                let how = call.map_or(how, |call| {
+                    format!("killed for a forbidden call{}", call.words())
+                });
                 Report::new(
                     ErrorId::GuestSetUpFailed,
                     start,

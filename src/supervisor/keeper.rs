@@ -53,8 +53,8 @@ pub(super) struct Keeper<'a> {
     pub(super) link: Link,
     /// D's ends of the console.
     pub(super) console: GuestEnds,
-    /// The supervisor's process id.
-    pub(super) supervisor: u32,
+    /// The supervisor's process id, where it is this process's parent.
+    pub(super) supervisor: Option<u32>,
 }
 
 impl Keeper<'_> {
@@ -99,7 +99,7 @@ impl Keeper<'_> {
         jail: &mut Option<Jail>,
     ) -> Result<RunEnd, Fault> {
         let (plan, options, log) = (self.plan, self.options, self.log);
-        let mut stats = Stats::new(plan, self.supervisor);
+        let mut stats = Stats::new(plan, self.supervisor.unwrap_or(0));
         let programs = Programs::find()?;
         check_kvm()?;
 
@@ -108,7 +108,11 @@ impl Keeper<'_> {
         assigned.reserve(&options.state, log)?;
         assigned.write_down(&options.state, None)?;
         // Before anything is made present in memory, so that it counts as the guest's.
-        let own = [self.supervisor, std::process::id()];
+        let own: Vec<u32> = self
+            .supervisor
+            .into_iter()
+            .chain([std::process::id()])
+            .collect();
         let jail = jail.insert(make_jail(plan, &options.state, &own)?);
         let files = &*tenant.files.insert(Files::open(plan)?);
         assigned.bind(log)?;
@@ -249,7 +253,11 @@ impl Keeper<'_> {
                 earlier.get_or_insert(stopped);
                 None
             }
-            Heard::Stop | Heard::Statistics { .. } | Heard::Guarded | Heard::Failed { .. } => None,
+            Heard::Stop
+            | Heard::Statistics { .. }
+            | Heard::Guarded
+            | Heard::Call { .. }
+            | Heard::Failed { .. } => None,
         })?;
         if answer.is_none() {
             self.log

@@ -27,7 +27,7 @@ use super::{
     fault::Fault,
     inspection::{Inspector, Waiting},
     link::{Ask, Heard, Link, Next},
-    process::Process,
+    process::{Process, forbidden},
 };
 use crate::{
     jail::{Descriptors, Jail, Member, Program},
@@ -283,7 +283,9 @@ fn during_set_up(word: &Heard) -> Result<(), Fault> {
             ))))
         }
         // There are no figures yet.
-        Heard::Statistics { .. } | Heard::Guarded | Heard::Rest { .. } => Ok(()),
+        Heard::Statistics { .. } | Heard::Guarded | Heard::Rest { .. } | Heard::Call { .. } => {
+            Ok(())
+        }
     }
 }
 
@@ -313,8 +315,9 @@ fn until_locked(
             }
             State::Building | State::Locked(_) => {}
         }
-        if status.is_some() {
-            return Err(Fault::DiedInSetup { role, status });
+        if let Some(ended) = status {
+            let call = forbidden(process, ended, link).map_err(Fault::io(doing()))?;
+            return Err(Fault::DiedInSetup { role, status, call });
         }
         match link.next().map_err(Fault::io(doing()))? {
             Next::Nothing => {}

@@ -18,8 +18,10 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::violation::Found;
+
 /// The longest word in bytes: the figures of as many functions as a guest can have, and one reason in the kernel's words.
-const WORD_BYTES: usize = 8192;
+pub(super) const WORD_BYTES: usize = 8192;
 /// How long an answer may take before the asker goes on without it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -72,6 +74,11 @@ pub(super) enum Heard {
         /// What was seen only now.
         late: Option<Stopped>,
     },
+    /// The answer to [`Ask::Call`].
+    Call {
+        /// What the kernel told.
+        found: Found,
+    },
     /// The supervisor cannot do its part.
     Failed {
         /// What it was doing.
@@ -94,6 +101,16 @@ pub(super) enum Ask {
     Rest,
     /// To look once more: the devices are given back.
     Finish,
+    /// To say which call the process was killed for.
+    Call {
+        /// Its id.
+        pid: u32,
+    },
+    /// To end with this status: the keeper is another service, and tells its own.
+    End {
+        /// The status.
+        status: u8,
+    },
 }
 
 /// One end of the pair.
@@ -120,6 +137,11 @@ impl Link {
         let flags = SocketFlags::CLOEXEC;
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok((Self(one), Self(other)))
+    }
+
+    /// The end of a pair that somebody else made.
+    pub(super) const fn of(socket: OwnedFd) -> Self {
+        Self(socket)
     }
 
     /// Says a word. One who is gone hears nothing, and its end is noticed elsewhere; so it is with one that does not

@@ -5,9 +5,11 @@
 //! kernel log ([`watch`]), and gives everything else up before the guest's first instruction. What S says to K are the few
 //! words of [`link`]. On exit: both are gone, the devices are as they were before, the RAM is gone, V and D are gone.
 
+mod apart;
 mod assign;
 #[cfg(feature = "breakout")]
 pub mod breakout;
+mod calls;
 mod console;
 #[cfg(feature = "breakout")]
 pub mod crash;
@@ -31,6 +33,7 @@ mod release;
 mod sandbox;
 mod space;
 mod stats;
+mod violation;
 mod watch;
 mod wipe;
 
@@ -39,6 +42,12 @@ use std::{io, path::PathBuf};
 use iommu::sysfs::SysRoot;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+pub use self::{
+    apart::{KeeperEnd, watch},
+    ending::{Role, RunEnd},
+    recover::{Recovered, recover},
+    violation::Call,
+};
 use self::{
     console::{Console, pipes},
     dma_faults::DmaFaults,
@@ -47,11 +56,8 @@ use self::{
     keeper::Keeper,
     link::Link,
     log::Log,
+    violation::Violations,
     watch::Watch,
-};
-pub use self::{
-    ending::{Role, RunEnd},
-    recover::{Recovered, recover},
 };
 use crate::{
     error::{ErrorId, Report},
@@ -123,6 +129,7 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
     // Before a device is touched, so that nothing is missed.
     let mut faults = DmaFaults::none(plan);
     faults.arm(&options.root, &log).map_err(reported)?;
+    let violations = Violations::open();
     let (keepers, supervisors) = Link::pair()
         .map_err(io("making the keeper's sockets"))
         .map_err(reported)?;
@@ -134,7 +141,7 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
     {
         Side::Child => {
             // The supervisor's: what hostile hands can write to is not the keeper's to read.
-            drop((signals, target, host_ends, faults, supervisors));
+            drop((signals, target, host_ends, faults, violations, supervisors));
             let keeper = Keeper {
                 plan,
                 options,
@@ -142,7 +149,7 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                 log: &log,
                 link: keepers,
                 console: guest_ends,
-                supervisor,
+                supervisor: Some(supervisor),
             };
             keeper.keep().map(Outcome::Ended)
         }
@@ -152,11 +159,14 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                 let watch = Watch {
                     console,
                     faults,
+                    violations,
                     signals,
                     link: supervisors,
                     log: &log,
                 };
-                watch.until_keeper_is_gone(|watch, id| guard(plan, watch, id))
+                watch
+                    .until_keeper_is_gone(|watch, id| guard(plan, watch, id))
+                    .map(drop)
             });
             told(plan, keeper, watched).map_err(|report| vec![report])
         }

@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{
     ending::{LastWords, Role, RunEnd},
-    link::{Heard, Link, Next, Seen, Stopped},
+    link::{Ask, Heard, Link, Next, Seen, Stopped},
+    violation::{Call, Found, SIGNAL},
 };
 use crate::sys::{child::Child, map::CounterView};
 
@@ -89,7 +90,15 @@ impl Life<'_> {
                         failure: self.counters.device_failure(),
                         functions: self.functions,
                     };
-                    return Ok(end_of(process.role, status, &last));
+                    let end = end_of(process.role, status, &last);
+                    return Ok(match forbidden(process, status, self.link)? {
+                        None => end,
+                        call => RunEnd::Killed {
+                            role: process.role,
+                            signal: SIGNAL,
+                            call,
+                        },
+                    });
                 }
             }
             match self.link.next()? {
@@ -101,7 +110,7 @@ impl Life<'_> {
                 Next::Word(Heard::Failed { doing, why }) => {
                     return Err(io::Error::other(format!("{doing}: {why}")));
                 }
-                Next::Word(word @ (Heard::Guarded | Heard::Rest { .. })) => {
+                Next::Word(word @ (Heard::Guarded | Heard::Rest { .. } | Heard::Call { .. })) => {
                     return Err(out_of_turn(&word));
                 }
             }
@@ -141,9 +150,39 @@ pub(super) fn out_of_turn(word: &Heard) -> io::Error {
     io::Error::other(format!("the supervisor says {word:?} out of turn"))
 }
 
+/// The call that a process was killed for, where it was killed for one.
+///
+/// # Errors
+/// As [`Link::ask`].
+pub(super) fn forbidden(
+    process: &Process,
+    status: ExitStatus,
+    link: &Link,
+) -> io::Result<Option<Call>> {
+    if status.signal() != Some(SIGNAL) {
+        return Ok(None);
+    }
+    let pid = process.pid();
+    let found = link.ask(Ask::Call { pid }, |word| match word {
+        Heard::Call { found } => Some(found),
+        // What else is said now comes too late: the guest is over.
+        Heard::Stop
+        | Heard::Statistics { .. }
+        | Heard::Fault { .. }
+        | Heard::Guarded
+        | Heard::Rest { .. }
+        | Heard::Failed { .. } => None,
+    })?;
+    Ok(Some(found.unwrap_or(Found::Untold).into()))
+}
+
 fn end_of(role: Role, status: ExitStatus, last: &LastWords<'_>) -> RunEnd {
     match (status.signal(), status.code().map(u8::try_from)) {
-        (Some(signal), _) => RunEnd::Killed { role, signal },
+        (Some(signal), _) => RunEnd::Killed {
+            role,
+            signal,
+            call: None,
+        },
         (None, Some(Ok(code))) => RunEnd::from_status(role, code, last),
         (None, _) => RunEnd::Broken {
             role,

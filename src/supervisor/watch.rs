@@ -18,6 +18,7 @@ use super::{
     dma_faults::DmaFaults,
     link::{Ask, Heard, Link, Next},
     log::Log,
+    violation::Violations,
 };
 use crate::error::Report;
 use crate::jail::seccomp::SupervisorFds;
@@ -29,6 +30,8 @@ pub(super) struct Watch<'a> {
     pub(super) console: Console,
     /// The kernel log.
     pub(super) faults: DmaFaults,
+    /// What filters of system calls have killed.
+    pub(super) violations: Violations,
     /// The operator.
     pub(super) signals: Signals,
     /// The keeper.
@@ -45,14 +48,14 @@ struct Ready {
 }
 
 impl Watch<'_> {
-    /// Watches until the keeper is gone. `guard` gives up what is not needed while the guest runs.
+    /// Watches until the keeper is gone; the status that it told before, if it did. `guard` gives up what is not needed while the guest runs.
     ///
     /// # Errors
     /// The errno of `poll` or of the link: then the keeper notices that we are gone, and ends the guest.
     pub(super) fn until_keeper_is_gone(
         mut self,
         guard: impl FnOnce(&Self, u32) -> Result<(), Report>,
-    ) -> io::Result<()> {
+    ) -> io::Result<Option<u8>> {
         let mut guard = Some(guard);
         loop {
             let ready = self.wait()?;
@@ -68,6 +71,7 @@ impl Watch<'_> {
                     .say(&format!("the console takes nothing any more: {error}"));
             }
             self.look()?;
+            self.violations.read();
             while let Some(asked) = self.signals.next()? {
                 let seen = self.faults.seen();
                 self.link.say(&match asked {
@@ -77,7 +81,12 @@ impl Watch<'_> {
             }
             match self.link.next()? {
                 Next::Nothing => {}
-                Next::Gone => return Ok(()),
+                Next::Gone => return Ok(None),
+                Next::Word(Ask::Call { pid }) => {
+                    let found = self.violations.look(pid);
+                    self.link.say(&Heard::Call { found })?;
+                }
+                Next::Word(Ask::End { status }) => return Ok(Some(status)),
                 Next::Word(Ask::Guard { id }) => {
                     // At a guest's reboot it is asked again, and has nothing left to give up.
                     let guarded = guard.take().map_or(Ok(()), |guard| guard(&self, id));
@@ -99,6 +108,8 @@ impl Watch<'_> {
         let mut fds = self.console.descriptors();
         fds.read.push(self.signals.as_fd().as_raw_fd());
         fds.read.extend(self.faults.fd().map(|fd| fd.as_raw_fd()));
+        fds.read
+            .extend(self.violations.fd().map(|fd| fd.as_raw_fd()));
         // Standard error: what the operator is told.
         fds.write.push(rustix::stdio::stderr().as_raw_fd());
         fds.socket.push(self.link.as_fd().as_raw_fd());
@@ -152,6 +163,9 @@ impl Watch<'_> {
         let input = self.console.input().map(|fd| wait_for(fd, PollFlags::IN));
         if let Some(faults) = self.faults.fd() {
             wait_for(faults, PollFlags::IN);
+        }
+        if let Some(violations) = self.violations.fd() {
+            waits.push(PollFd::from_borrowed_fd(violations, PollFlags::IN));
         }
         let soon = self.console.has_waiting_input().then_some(SOON);
         let patience = soon.into_iter().chain(self.faults.patience()).min();

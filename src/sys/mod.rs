@@ -8,12 +8,14 @@
     reason = "mappings, fork, clone3, signalfd and ptrace have no safe interface"
 )]
 
+pub mod audit;
 pub mod child;
 pub mod confine;
 #[cfg(test)]
 pub(crate) mod filtered;
 pub mod fork;
 pub mod landlock;
+pub mod listen;
 pub mod map;
 pub mod offers;
 pub mod ptrace;

@@ -4,7 +4,7 @@
 //! `small` runs on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
 //! host with more than 4 GiB, `attack` on one with the guests of `tests/guests`, `enforce` on one with the emulator's
 //! monitor, `jail` on the lab kernel, `crash` and `breakout` on one whose programs have the feature `breakout`,
-//! `residual` on one with huge pages, `exhaust` with two guests on one processor, `no_iommu` and `no_remapping` on hosts
+//! `systemd` on one whose process 1 is systemd, `residual` on one with huge pages, `exhaust` with two guests on one processor, `no_iommu` and `no_remapping` on hosts
 //! that Narrows must refuse.
 #![expect(
     clippy::unwrap_used,
@@ -30,3 +30,5 @@ mod residual;
 mod seal;
 mod small;
 mod stock;
+mod systemd;
+mod violation;

@@ -5,6 +5,7 @@ use crate::{
     guest::GuestFile,
     host, machine,
     small::{assert_nvme, check_traffic},
+    violation,
 };
 
 #[test]
@@ -79,4 +80,10 @@ fn named_pair_reaches_a_bar() {
     let (guest, ..) = attack::start_paired();
     guest.off();
     host::assert_returned(&host::nvme(0));
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_kill_that_the_audit_does_not_tell_is_told_so() {
+    violation::signal_without_a_record("the kernel's audit told nothing of it");
 }

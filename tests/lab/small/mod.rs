@@ -587,3 +587,10 @@ fn vf_in_use_by_the_host_is_refused_and_left_alone() {
 fn a_capture_reads_as_the_live_host() {
     machine::assert_capture_reads_as_live();
 }
+
+/// This kernel was built without audit.
+#[test]
+#[ignore = "needs a lab host"]
+fn a_forbidden_call_without_audit_is_told_so() {
+    crate::violation::signal_without_a_record("the kernel has no audit (CONFIG_AUDIT)");
+}

@@ -1,0 +1,241 @@
+//! The shipped units under systemd itself, which is process 1 of this lab host: a guest starts, ends, is stopped and is
+//! refused by `systemctl`, and its processes are where the units put them.
+
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{guest::GuestFile, host};
+
+/// Nothing here takes this long, unless it hangs or the machine that emulates this one is busy.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A guest whose file is where its unit looks for it.
+struct Unit {
+    name: &'static str,
+}
+
+impl Unit {
+    fn new(name: &'static str, words: &str, device: &str) -> Self {
+        fs::create_dir_all("/etc/narrows").unwrap();
+        let file = GuestFile::small(name, words).device(device).write();
+        fs::copy(file, format!("/etc/narrows/{name}.toml")).unwrap();
+        Self { name }
+    }
+
+    fn supervisor(&self) -> String {
+        format!("narrows@{}.service", self.name)
+    }
+
+    fn keeper(&self) -> String {
+        format!("narrows-keeper@{}.service", self.name)
+    }
+
+    fn systemctl(&self, verb: &str) -> bool {
+        let unit = self.supervisor();
+        let arguments = ["--no-ask-password", verb, &unit];
+        Command::new("systemctl")
+            .args(arguments)
+            .status()
+            .unwrap()
+            .success()
+    }
+
+    /// Waits until `is_so`, and fails with the journal where it does not come to be.
+    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < PATIENCE, "{what}\n{}", self.journal());
+            // Asking systemd is dear where the processor is emulated.
+            thread::sleep(Duration::from_secs(2));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        [self.supervisor(), self.keeper()]
+            .iter()
+            .all(|unit| ["inactive", "failed"].contains(&property(unit, "ActiveState").as_str()))
+    }
+
+    /// Waits until the guest runs.
+    fn running(&self) {
+        self.until("the guest does not run", || {
+            self.journal().contains("GUEST init=yes")
+        });
+    }
+
+    fn journal(&self) -> String {
+        host::shell(&format!(
+            "journalctl --no-pager -o cat -u {} -u {}",
+            self.supervisor(),
+            self.keeper()
+        ))
+    }
+}
+
+fn property(unit: &str, key: &str) -> String {
+    let text = host::shell(&format!("systemctl show -P {key} {unit}"));
+    text.trim().to_owned()
+}
+
+/// A line of `/proc/PID/status`.
+fn status(pid: u32, key: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("{key}: {text}"))
+        .trim()
+        .to_owned()
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_guest_runs_to_its_end_as_a_service() {
+    let unit = Unit::new("web", "lspci,sleep:10", &host::nic(0));
+    assert!(unit.systemctl("start"), "{}", unit.journal());
+    unit.running();
+
+    let main = |unit: &str| property(unit, "MainPID").parse::<u32>().unwrap();
+    let (supervisor, keeper) = (main(&unit.supervisor()), main(&unit.keeper()));
+    assert_ne!(status(supervisor, "Uid").split('\t').next(), Some("0"));
+    for key in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status(supervisor, key), "0000000000000000", "{key}");
+    }
+    assert_eq!(status(supervisor, "NoNewPrivs"), "1");
+    assert_eq!(status(supervisor, "Seccomp"), "2");
+    // It could not read live filters otherwise.
+    assert_eq!(status(keeper, "Seccomp"), "0");
+    let own = property(&unit.keeper(), "ControlGroup");
+    assert!(own.starts_with("/narrows.slice/"), "{own}");
+    for program in ["narrows-device", "narrows-vcpu"] {
+        for pid in host::processes(program) {
+            let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+            assert!(
+                cgroup.trim().trim_start_matches("0::").starts_with(&own),
+                "{program}: {cgroup}"
+            );
+        }
+    }
+
+    unit.until("the guest does not end", || unit.is_over());
+    let journal = unit.journal();
+    assert!(
+        journal.contains("GUEST done") && journal.contains("the guest powered off"),
+        "{journal}"
+    );
+    assert!(journal.contains("driver=igbvf"), "{journal}");
+    for unit in [unit.supervisor(), unit.keeper()] {
+        assert_eq!(property(&unit, "Result"), "success", "{unit}");
+        assert_eq!(property(&unit, "ExecMainStatus"), "0", "{unit}");
+    }
+    assert!(fs::metadata("/run/narrows/web/stats.json").unwrap().len() > 100);
+    host::assert_returned(&host::nic(0));
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_stop_gives_the_devices_back() {
+    for stopped in ["supervisor", "keeper"] {
+        let unit = Unit::new(
+            if stopped == "supervisor" {
+                "stop"
+            } else {
+                "stop-keeper"
+            },
+            "sleep:500",
+            &host::nvme(0),
+        );
+        assert!(unit.systemctl("start"), "{}", unit.journal());
+        unit.running();
+        let which = match stopped {
+            "supervisor" => unit.supervisor(),
+            _ => unit.keeper(),
+        };
+        host::shell(&format!("systemctl --no-ask-password stop {which}"));
+        unit.until("it does not stop", || unit.is_over());
+        // systemd forgets the status of a unit that ended well; 25 is one that did, by the unit.
+        assert_eq!(property(&unit.supervisor(), "ActiveState"), "inactive");
+        assert!(
+            unit.journal().contains("the operator stopped the guest"),
+            "{}",
+            unit.journal()
+        );
+        assert_eq!(property(&unit.supervisor(), "Result"), "success");
+        assert!(
+            unit.journal().contains("is given back"),
+            "{}",
+            unit.journal()
+        );
+        host::assert_returned(&host::nvme(0));
+    }
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_refused_guest_is_not_tried_again() {
+    // A physical function is no guest's.
+    let unit = Unit::new("refused", "lspci", &host::fact("NIC_PF"));
+    unit.systemctl("start");
+    unit.until("it does not fail", || unit.is_over());
+    assert_eq!(
+        property(&unit.supervisor(), "ExecMainStatus"),
+        "3",
+        "{}",
+        unit.journal()
+    );
+    assert_eq!(property(&unit.supervisor(), "Result"), "exit-code");
+    // Longer than a restart would take.
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(property(&unit.supervisor(), "NRestarts"), "0");
+    assert!(unit.journal().contains("error["), "{}", unit.journal());
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn a_guest_of_which_a_half_is_killed_is_started_again() {
+    let unit = Unit::new("killed", "sleep:500", &host::nic(1));
+    assert!(unit.systemctl("start"), "{}", unit.journal());
+    unit.running();
+    for (times, killed, sign) in [
+        (2, unit.supervisor(), "is given back"),
+        // What it left is put right by `narrows recover`, or the guest would be refused.
+        (3, unit.keeper(), "error[keeper-lost]"),
+    ] {
+        let pid = property(&killed, "MainPID");
+        host::shell(&format!("kill -KILL {pid}"));
+        unit.until("it does not run again", || {
+            unit.journal().matches("GUEST init=yes").count() == times
+        });
+        assert!(unit.journal().contains(sign), "{}", unit.journal());
+    }
+    assert!(unit.systemctl("stop"));
+    unit.until("it does not stop", || unit.is_over());
+    host::assert_returned(&host::nic(1));
+}
+
+/// A filter of the service, which V and D inherit: close_range is theirs alone.
+#[test]
+#[ignore = "needs a lab host"]
+fn a_forbidden_call_is_told_by_name() {
+    let unit = Unit::new("forbidden", "lspci", &host::nic(0));
+    let folder = format!("/run/systemd/system/{}.d", unit.keeper());
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(
+        format!("{folder}/filter.conf"),
+        "[Service]\nSystemCallFilter=~close_range\n",
+    )
+    .unwrap();
+    host::shell("systemctl daemon-reload");
+    unit.systemctl("start");
+    let sentence = "killed for a forbidden call: close_range (436)";
+    unit.until("it is not told", || unit.journal().contains(sentence));
+    unit.systemctl("stop");
+    fs::remove_dir_all(&folder).unwrap();
+    host::shell("systemctl daemon-reload");
+    unit.until("it does not stop", || unit.is_over());
+    host::assert_returned(&host::nic(0));
+}

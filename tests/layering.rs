@@ -109,7 +109,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/inspect",
-        modules: &["sys"],
+        modules: &["sys", "jail"],
         jailed: CONTRACT,
         forbidden: &["std::env", "std::net"],
     },
@@ -384,6 +384,27 @@ fn no_folder_names_what_is_below_it() {
         }
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// Control: scripts/check builds `jailed` with the feature and without the assertions, which must fail.
+#[test]
+fn what_is_built_for_the_lab_cannot_be_shipped() {
+    let guard = "#[cfg(all(feature = \"breakout\", not(debug_assertions)))]\ncompile_error!";
+    for library in ["src/lib.rs", "src/jailed/lib.rs"] {
+        let text = fs::read_to_string(workspace().join(library)).unwrap();
+        assert!(text.contains(guard), "{library} has no guard");
+    }
+    for file in sources(&workspace().join("src")) {
+        let text = fs::read_to_string(&file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2) {
+            let is_module = pair[1]
+                .trim_start_matches("pub ")
+                .starts_with("mod breakout;");
+            let is_guarded = pair[0] == "#[cfg(feature = \"breakout\")]";
+            assert!(!is_module || is_guarded, "{}", file.display());
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! tests say so and pass, unless `NARROWS_NEED_SYSTEMD=1`.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     clippy::print_stderr,
     reason = "a test fails by panicking, and says what it leaves out"
 )]

@@ -45,7 +45,7 @@ impl Doctor {
             .then_some(NOT_ROOT);
         let is_verbose = self.all || self.verbose;
         Ok(Done {
-            status: match found.verdict() {
+            status: match found.verdict().max(view::verdict_of_layers(&host.layers)) {
                 Verdict::Refuse => Exit::Refused as u8,
                 Verdict::Pass | Verdict::Fixable | Verdict::Warn => Exit::Done as u8,
             },

@@ -4,7 +4,7 @@ use iommu::{error::Result, sysfs::SysRoot, topology::Topology};
 
 use crate::{
     error::{ErrorId, Report},
-    host::{PciNames, Platform, unread},
+    host::{Layers, PciNames, Platform, unread},
     view::Scene,
 };
 
@@ -14,6 +14,7 @@ pub(super) struct Host {
     pub(super) topology: Topology,
     names: PciNames,
     platform: Platform,
+    pub(super) layers: Layers,
 }
 
 impl Host {
@@ -38,6 +39,7 @@ impl Host {
         Ok(Self {
             names: PciNames::read(root, &topology)?,
             platform: Platform::read(root)?,
+            layers: Layers::read(root),
             topology,
         })
     }
@@ -47,6 +49,7 @@ impl Host {
             topology: &self.topology,
             names: &self.names,
             platform: &self.platform,
+            layers: &self.layers,
             is_unfolded,
         }
     }

@@ -34,7 +34,7 @@ impl Layers {
     pub fn read(root: &SysRoot) -> Self {
         let reader = Reader {
             root,
-            is_live: root.as_path() == Path::new("/"),
+            is_live: root.as_path() == Path::new("/") && !root.is_read_only(),
         };
         let known = Layer::all().map(|layer| Known {
             layer,
@@ -167,6 +167,11 @@ impl Reader<'_> {
             Err(presence) => return presence,
         }
         let link = format!("proc/self/ns/{link}");
+        if !self.is_live {
+            return Presence::Unknown {
+                evidence: format!("only the running kernel shows /{link}"),
+            };
+        }
         match self.root.read_link(&link) {
             Ok(Some(_)) => Presence::Available {
                 evidence: format!("/{link}"),

@@ -6,7 +6,7 @@ use jailed::{
 };
 use proptest::prelude::*;
 
-use super::{Comparison, compare};
+use super::{Agreement, Comparison};
 use crate::sys::filtered::sleeper;
 
 const ALLOW: u32 = 0x7FFF_0000;
@@ -51,6 +51,10 @@ pub(in crate::inspect) fn filters(role: Role, handoff: &Handoff) -> Vec<Vec<Inst
         .to_vec()
 }
 
+fn compare(filters: &[Vec<Instruction>], rules: &[Rule], behind: u32) -> Comparison {
+    super::compare(filters, rules, behind, Agreement::Exact)
+}
+
 fn compared(filters: &[Vec<Instruction>], role: Role, handoff: &Handoff) -> Comparison {
     compare(filters, &rules(role, Phase::Run, handoff), 40)
 }
@@ -69,6 +73,39 @@ fn filters_do_what_the_rules_say() {
             assert_eq!(found.reachable, meant, "{role:?}");
         }
     }
+}
+
+/// S's filter and its table: nothing passes that has no row.
+#[test]
+fn the_supervisors_filter_allows_no_call_without_a_row() {
+    use crate::{
+        inspect::expected::{Expected, Place},
+        jail::seccomp::{SupervisorFds, supervisor_filter},
+    };
+    let fds = SupervisorFds {
+        read: vec![0, 5],
+        write: vec![1, 2],
+        socket: vec![7],
+        terminal: vec![0],
+    };
+    let filter = supervisor_filter(&fds).unwrap();
+    let filters: [Vec<Instruction>; 1] = [filter
+        .iter()
+        .map(|i| Instruction::new(i.code, i.jt, i.jf, i.k))
+        .collect()];
+    let compare = |rules: &[Rule]| super::compare(&filters, rules, 16, Agreement::NoMore);
+    let mut rules = Expected::supervisor(Place::default()).rules;
+    let found = compare(&rules);
+    assert_eq!(found.different, 0, "{:#?}", found.differences);
+    assert_eq!(found.reachable.len(), rules.len());
+    rules.retain(|rule| rule.call != 0);
+    let found = compare(&rules);
+    let is_read = |said: &String| said.starts_with("read(");
+    assert!(
+        found.differences.iter().any(is_read),
+        "{:#?}",
+        found.differences
+    );
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use jailed::{
     handoff::Handoff,
     manifest::{
-        self, DescriptorKind, Instruction, Phase, Role as Jailed, Rule, Rules, descriptors, limits,
-        program, start_page,
+        self, DescriptorKind, Instruction, MAX_CHECKS, Phase, Role as Jailed, Rule, Rules,
+        descriptors, layer, limits, program, start_page,
     },
     ring::Layout,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::jail::seccomp::reasons;
 
 /// Which process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,6 +86,24 @@ pub enum Mapped {
     VfioDevice,
 }
 
+/// What a process holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holding<T> {
+    /// These and no others.
+    Exactly(Vec<T>),
+    /// Whatever is not named so: S has what the operator gave it.
+    NoneLike(&'static [&'static str]),
+}
+
+/// The filters of each thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Programs {
+    /// These, the oldest first; what they allow is what the rules allow.
+    Exactly(Vec<Vec<Instruction>>),
+    /// So many; what they allow is no more than what the rules allow.
+    Count(usize),
+}
+
 /// A limit that is meant to hold, soft and hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpectedLimit {
@@ -94,13 +114,13 @@ pub struct ExpectedLimit {
 }
 
 /// Where and as whom a process runs, and what it may lack: what the tables do not know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Place {
     /// Its user and group.
     pub uid: u32,
-    /// Its parent.
-    pub parent: u32,
+    /// Its parent; `None` where that is whoever started Narrows.
+    pub parent: Option<u32>,
     /// Its program.
     pub program: PathBuf,
     /// Its place in the cgroup tree; `None` where it is in no cgroup of its own.
@@ -124,21 +144,44 @@ pub struct Expected {
     pub threads: u32,
     /// Threads of the kernel's own, at most.
     pub workers: u32,
-    /// Its descriptors, by number.
-    pub descriptors: Vec<ExpectedDescriptor>,
-    /// The mappings it may have; each must be like one of these.
-    pub maps: Vec<ExpectedMap>,
+    /// Its descriptors.
+    pub descriptors: Holding<ExpectedDescriptor>,
+    /// Its mappings: each must be like one of these.
+    pub maps: Holding<ExpectedMap>,
     /// Its limits; of others nothing is asked.
     pub limits: Vec<ExpectedLimit>,
     /// The namespaces that are its own.
     pub namespaces: &'static [&'static str],
     /// The calls it may make.
     pub rules: Vec<Rule>,
-    /// The filters that make them so, the oldest first.
-    pub filters: Vec<Vec<Instruction>>,
+    /// The filters that make them so.
+    pub filters: Programs,
     /// The first number behind its descriptors, closed ones counted.
     pub behind: u32,
 }
+
+/// What S never has: the VM, devices, guest RAM, and the ways to map it.
+const PRECIOUS: &[&str] = &[
+    "anon_inode:kvm",
+    "anon_inode:[vfio",
+    "anon_inode:iommu",
+    "/dev/kvm",
+    "/dev/vfio",
+    "/dev/iommu",
+    "/memfd:",
+    "/dev/mem",
+];
+
+/// The limits of S that do not go by its descriptors, as `jail::own` sets them.
+const SUPERVISOR_LIMITS: [(&str, u64); 7] = [
+    ("Max core file size", 0),
+    ("Max processes", 1),
+    ("Max locked memory", 0),
+    ("Max file locks", 0),
+    ("Max msgqueue size", 0),
+    ("Max nice priority", 0),
+    ("Max realtime priority", 0),
+];
 
 /// Every namespace there is.
 const ALL_NAMESPACES: &[&str] = &crate::inspect::facts::NAMESPACES;
@@ -192,13 +235,47 @@ impl Expected {
             threads: manifest::threads(role, handoff),
             // From 6.13 on KVM starts one in V when a vCPU first runs.
             workers: u32::from(role == Jailed::Vcpu),
-            descriptors,
-            maps: maps(role, handoff, &place),
+            descriptors: Holding::Exactly(descriptors),
+            maps: Holding::Exactly(maps(role, handoff, &place)),
             limits: limits.collect(),
             namespaces: ALL_NAMESPACES,
             rules: rules(Phase::Run).iter().copied().collect(),
-            filters: vec![filter(Phase::Build), filter(Phase::Run)],
+            filters: Programs::Exactly(vec![filter(Phase::Build), filter(Phase::Run)]),
             behind,
+            place,
+        }
+    }
+
+    /// What S is meant to be once it has put itself into its jail: its descriptors are the operator's, so that the rules
+    /// of its filter are compared call by call and not by argument.
+    #[must_use]
+    pub fn supervisor(place: Place) -> Self {
+        let rule = |(call, why)| {
+            Some(Rule {
+                call: u32::try_from(call).ok()?,
+                checks: [None; MAX_CHECKS],
+                why,
+            })
+        };
+        let limit = |(name, value): &(&'static str, u64)| ExpectedLimit {
+            name,
+            value: Some(*value),
+        };
+        let has_cgroup_namespace = place.layers_absent & layer::CGROUP_NAMESPACE == 0;
+        Self {
+            role: Role::Supervisor,
+            threads: 1,
+            workers: 0,
+            descriptors: Holding::NoneLike(PRECIOUS),
+            maps: Holding::NoneLike(PRECIOUS),
+            limits: SUPERVISOR_LIMITS.iter().map(limit).collect(),
+            namespaces: match has_cgroup_namespace {
+                true => &["mnt", "net", "ipc", "uts", "cgroup"],
+                false => &["mnt", "net", "ipc", "uts"],
+            },
+            rules: reasons().filter_map(rule).collect(),
+            filters: Programs::Count(1),
+            behind: 16,
             place,
         }
     }

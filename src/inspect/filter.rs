@@ -60,3 +60,35 @@ fn filters(facts: &Facts) -> Known<Vec<ThreadFilters>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use jailed::manifest::{Phase, Role, Rules, program, start_page};
+
+    use crate::{
+        inspect::compare::compare_test::guest,
+        sys::{
+            filtered::{timed_wait, wait},
+            ptrace::Tracee,
+        },
+    };
+
+    /// D waits with a limit while its console is full. To look at it interrupts the wait, and the kernel has it go on by
+    /// a call of its own: one that the filter forbids would end D.
+    #[test]
+    fn a_timed_wait_of_d_survives_being_looked_at() {
+        let rules = Rules::of(Role::Device, Phase::Run, &guest(1, 1));
+        let filter = program(&rules).instructions().to_vec();
+        let place = usize::try_from(start_page::WINDOW).unwrap();
+        let child = timed_wait(&[filter], place).unwrap();
+        thread::sleep(Duration::from_millis(150));
+        let looked = Tracee::stop(child.unsigned_abs()).and_then(Tracee::release);
+        let status = wait(child).unwrap();
+        assert_eq!(status.code(), Some(7), "{status}");
+        if let Err(error) = looked {
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+        }
+    }
+}

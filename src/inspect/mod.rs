@@ -16,7 +16,8 @@ mod running;
 
 pub use self::{
     expected::{
-        Expected, ExpectedDescriptor, ExpectedLimit, ExpectedMap, Kind, Mapped, Place, Role,
+        Expected, ExpectedDescriptor, ExpectedLimit, ExpectedMap, Holding, Kind, Mapped, Place,
+        Programs, Role,
     },
     facts::{Proc, Unread},
     judge::{Finding, State},

@@ -78,7 +78,9 @@ pub struct AllowedRule {
 }
 
 impl Inspection {
-    pub(super) fn new(guest: &str, at: String, processes: Vec<ProcessRecord>) -> Self {
+    /// The record of `processes`: a match where there are some and none has a mismatch.
+    #[must_use]
+    pub fn new(guest: &str, at: String, processes: Vec<ProcessRecord>) -> Self {
         let mut all = processes.iter().flat_map(|process| &process.findings);
         let is_wrong = processes.is_empty() || all.any(|f| f.state == State::Mismatch);
         Self {

@@ -110,17 +110,17 @@ impl RunningGuest {
     #[must_use]
     pub fn subjects(&self, handoff: &Handoff) -> Vec<Subject> {
         let subject = |process: &RunningProcess| {
-            let jailed = match process.role {
-                Role::Vcpu => Jailed::Vcpu,
-                Role::Device => Jailed::Device,
-                Role::Supervisor => return None,
-            };
-            Some(Subject {
+            let place = process.place.clone();
+            Subject {
                 pid: process.pid,
-                expected: Expected::jailed(jailed, handoff, process.place.clone()),
-            })
+                expected: match process.role {
+                    Role::Vcpu => Expected::jailed(Jailed::Vcpu, handoff, place),
+                    Role::Device => Expected::jailed(Jailed::Device, handoff, place),
+                    Role::Supervisor => Expected::supervisor(place),
+                },
+            }
         };
-        self.processes.iter().filter_map(subject).collect()
+        self.processes.iter().map(subject).collect()
     }
 
     /// Why this is not the guest that runs now: a process is gone, or its id is another one's.

@@ -121,12 +121,22 @@ mod tests {
 
     #[test]
     fn a_gift_is_used_and_nothing_else() {
-        let mount = Path::new("/mnt");
-        let own = "0::/a.service";
-        assert_eq!(
-            below(mount, version2(own).unwrap()),
-            Path::new("/mnt/a.service")
-        );
-        assert_eq!(below(mount, "/"), Path::new("/mnt/"));
+        let Ok(own) = cgroup_of("self") else {
+            // Without version 2 there is no place at all, which is told.
+            let error = Place::find_for("self", Path::new("/mnt"), |_| Ok(true)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            return;
+        };
+        let find = |is_delegated| Place::find_for("self", Path::new("/mnt"), is_delegated).unwrap();
+        assert_eq!(find(|_| Ok(false)).base(), Path::new("/mnt"));
+        assert!(!find(|_| Ok(false)).is_delegated());
+        assert_eq!(find(|_| Ok(true)).base(), below(Path::new("/mnt"), &own));
+    }
+
+    #[test]
+    fn a_folder_without_the_mark_is_not_ours() {
+        let folder = std::env::temp_dir();
+        assert!(!is_delegated(&folder).unwrap());
+        assert!(is_delegated(Path::new("/nowhere")).is_err());
     }
 }

@@ -199,6 +199,14 @@ const ROWS: &[Row] = &[
         "a wait that was stopped and continued",
     ),
     row(libc::SYS_exit_group, On::Any, Also::Nothing, "ends"),
+    // Not in what is shipped: F_GETFD.
+    #[cfg(debug_assertions)]
+    row(
+        libc::SYS_fcntl,
+        On::Any,
+        Also::Request(&[1]),
+        "the standard library's checks of what it closes",
+    ),
 ];
 
 /// Makes the filter of S for its descriptors. Whatever else it calls ends it with `SIGSYS`.

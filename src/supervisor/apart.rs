@@ -292,7 +292,7 @@ fn received(link: &Link) -> io::Result<(Opening, Vec<OwnedFd>)> {
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
+            RecvAncillaryMessage::ScmCredentials(_) | _ => None,
         })
         .flatten()
         .collect();
@@ -332,7 +332,7 @@ fn watch_guest(
     };
     let audit = match deafness {
         Found::Untold => Ok(next()?),
-        _ => Err(deafness),
+        Found::Call { .. } | Found::NoAudit | Found::Deaf => Err(deafness),
     };
     let log = Log::new(&name, is_quiet);
     let watch = Watch {

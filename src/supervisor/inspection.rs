@@ -4,7 +4,10 @@
 //! On entry: V and D are locked down and wait for the word to go; this process traces whom it likes and is under no
 //! filter. On exit: both are as they are meant to be, or the guest does not run.
 
-use jailed::{handoff::Handoff, manifest::start_page::Locked};
+use jailed::{
+    handoff::Handoff,
+    manifest::{layer, start_page::Locked},
+};
 
 use super::{fault::Fault, launch::Programs, log::Log};
 use crate::{
@@ -35,6 +38,8 @@ pub(super) struct Waiting {
 pub(super) struct Inspector<'a> {
     /// The guest.
     pub(super) plan: &'a Plan,
+    /// S, which is in its jail by now, where this process has started it or was started by it.
+    pub(super) supervisor: Option<u32>,
     /// Its users and cgroups.
     pub(super) jail: &'a Jail,
     /// Where what runs is written down.
@@ -57,17 +62,28 @@ impl Inspector<'_> {
     ) -> Result<(), Fault> {
         let proc = Proc::new("/proc");
         let keeper = std::process::id();
-        let processes = [
+        // It has answered that it is in its jail, with all that this kernel has.
+        let supervisor = self.supervisor.map(|pid| {
+            let locked = Locked {
+                layers: layer::OWN,
+                landlock_abi: 0,
+            };
+            let waiting = Waiting { pid, locked };
+            (Role::Supervisor, Member::Supervisor, waiting)
+        });
+        let both = [
             (Role::Device, Member::Device, device),
             (Role::Vcpu, Member::Vcpu, vcpu),
-        ]
-        .into_iter()
-        .map(|(role, member, waiting)| {
-            let place = self.place(programs, keeper, member, waiting.locked);
-            RunningProcess::now(&proc, role, waiting.pid, place)
-        })
-        .collect::<Result<Vec<_>, Unread>>()
-        .map_err(|fact| self.mismatch(vec![format!("{}: {}", fact.source, fact.why)]))?;
+        ];
+        let processes = supervisor
+            .into_iter()
+            .chain(both)
+            .map(|(role, member, waiting)| {
+                let place = self.place(programs, keeper, member, waiting.locked);
+                RunningProcess::now(&proc, role, waiting.pid, place)
+            })
+            .collect::<Result<Vec<_>, Unread>>()
+            .map_err(|fact| self.mismatch(vec![format!("{}: {}", fact.source, fact.why)]))?;
         let functions = self.plan.functions.iter().map(|d| d.bdf.to_string());
         let guest = RunningGuest::new(
             &self.plan.name,
@@ -101,7 +117,7 @@ impl Inspector<'_> {
         let images = images.filter(|image| image.mode == RootMode::ReadOnly);
         inspect::Place {
             uid: self.jail.ids().id(member),
-            parent,
+            parent: (member != Member::Supervisor).then_some(parent),
             program: programs.of(member).path().to_owned(),
             cgroup,
             images: images.map(|image| image.path.clone()).collect(),

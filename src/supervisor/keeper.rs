@@ -135,11 +135,19 @@ impl Keeper<'_> {
         ram.forget_view();
         stats.step("sealed", log);
 
+        let inspector = Inspector {
+            plan,
+            supervisor: self.supervisor,
+            jail,
+            running: &name,
+            log,
+        };
         #[cfg(feature = "breakout")]
         if let Some(asked) = &options.breakout {
             let mut harness = super::breakout::Harness {
                 programs: &programs,
                 jail,
+                inspector: &inspector,
                 handoff: &handoff,
                 files,
                 ram,
@@ -151,12 +159,6 @@ impl Keeper<'_> {
             super::breakout::run(&mut harness, asked, log)?;
             return Ok(RunEnd::PoweredOff);
         }
-        let inspector = Inspector {
-            plan,
-            jail,
-            running: &name,
-            log,
-        };
         let mut brake = Brake::new();
         loop {
             let parts = Parts {

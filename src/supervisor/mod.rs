@@ -193,8 +193,7 @@ fn told(plan: &Plan, keeper: Child, watched: io::Result<()>) -> Result<Outcome, 
             ErrorId::KeeperLost,
             format!("guest {} is not supervised any more", plan.name),
             why,
-            "see the kernel log for a kill or a lack of memory; its devices may still be bound to vfio-pci: they are \
-             reset when the next guest takes them",
+            "see the kernel log for a kill or a lack of memory, then put its devices right: narrows recover",
         )
     };
     let ended = keeper

@@ -56,6 +56,56 @@ pub(crate) fn sleeper(filters: &[Vec<Instruction>]) -> io::Result<Child> {
     command.spawn()
 }
 
+/// A child that waits for half a second on a futex of its own, under `filters` and at `place`, and then ends with 7.
+pub(crate) fn timed_wait(filters: &[Vec<Instruction>], place: usize) -> io::Result<libc::pid_t> {
+    const PAGE_BYTES: usize = 4096;
+    // SAFETY: the child makes system calls only, and ends without coming back.
+    let child = unsafe { libc::fork() };
+    if child != 0 {
+        return match child {
+            -1 => Err(io::Error::last_os_error()),
+            child => Ok(child),
+        };
+    }
+    let place = std::ptr::with_exposed_provenance_mut::<libc::c_void>(place);
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: a fresh mapping where nothing is.
+    let word = unsafe { libc::mmap(place, PAGE_BYTES, protection, flags, -1, 0) };
+    let half_a_second = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 500_000_000,
+    };
+    let is_ready = filters.iter().all(|filter| install(filter).is_ok());
+    if is_ready {
+        let (wait, expected) = (0_usize, 0_usize);
+        // SAFETY: the word and the time are this process's own.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                word,
+                wait,
+                expected,
+                &raw const half_a_second,
+            )
+        };
+    }
+    // SAFETY: ends the process.
+    unsafe { libc::syscall(libc::SYS_exit_group, if is_ready { 7 } else { 1 }) };
+    unreachable!("the process has ended")
+}
+
+/// How a child ended: its status as `waitpid` has it.
+pub(crate) fn wait(child: libc::pid_t) -> io::Result<std::process::ExitStatus> {
+    use std::os::unix::process::ExitStatusExt;
+    let mut status = 0;
+    // SAFETY: the kernel writes one number.
+    if unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(std::process::ExitStatus::from_raw(status))
+}
+
 fn install(filter: &[Instruction]) -> io::Result<()> {
     let none: libc::c_ulong = 0;
     // SAFETY: sets a property of this process alone.

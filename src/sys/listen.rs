@@ -10,7 +10,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 /// The first descriptor that a service manager passes.
 ///
-/// *Source:* sd_listen_fds(3).
+/// *Source:* `sd_listen_fds`(3).
 const FIRST: RawFd = 3;
 
 /// The one socket that was passed, close-on-exec. Nothing where there is none, or more than one, or it was taken before.

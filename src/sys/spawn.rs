@@ -340,14 +340,24 @@ fn confine(order: &Order<'_>, places: &mut Places) -> Result<std::convert::Infal
     if hear(places, RecvFlags::empty()) != Ok(1) {
         return Err(at(Step::ParentGone)(Errno::SRCH));
     }
+    let bound = || {
+        confine::bound_capabilities(CapabilitySet::empty()).map_err(at(Step::BoundingSet))?;
+        confine::lock_secure_bits().map_err(at(Step::SecureBits))
+    };
+    // Without a namespace, in which a change of user keeps them, the capabilities have to go first.
+    let is_bound = !order.has(layer::USER_NAMESPACE) && order.has(layer::CAPABILITIES);
+    if is_bound {
+        bound()?;
+    }
     if order.has(layer::UID) {
         confine::become_user(order.id).map_err(at(Step::User))?;
         confine::leave_keyring().map_err(at(Step::Keyring))?;
     }
     confine::reset_personality().map_err(at(Step::Personality))?;
     if order.has(layer::CAPABILITIES) {
-        confine::bound_capabilities(CapabilitySet::empty()).map_err(at(Step::BoundingSet))?;
-        confine::lock_secure_bits().map_err(at(Step::SecureBits))?;
+        if !is_bound {
+            bound()?;
+        }
         confine::keep_capabilities(CapabilitySet::empty()).map_err(at(Step::Capabilities))?;
     }
     #[cfg(feature = "breakout")]

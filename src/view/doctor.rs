@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use iommu::isolation::{CheckId, Evidence, Finding, Verdict};
 
 use super::{
-    Examination, Judged, Scene, advice,
+    Examination, Judged, Scene, advice, layers,
     paint::{self, Ink, paint, wrapped},
     tree, words,
 };
@@ -39,6 +39,8 @@ pub fn doctor_text(
         &found.host,
         found.is_named,
     );
+    page.text
+        .push_str(&layers::text(scene.layers, is_verbose, color));
     for run in runs(
         scene,
         found,
@@ -232,7 +234,8 @@ fn runs<'a>(
 
 /// What it comes to, in one line.
 fn conclusion(scene: &Scene<'_>, found: &Examination, color: Color) -> String {
-    let label = paint::verdict(color, found.verdict());
+    let verdict = found.verdict().max(layers::verdict_of_layers(scene.layers));
+    let label = paint::verdict(color, verdict);
     format!(
         "{label}  {}",
         wrapped(&summary(scene, found), "           ", 11)
@@ -269,6 +272,10 @@ pub(super) fn summary(scene: &Scene<'_>, found: &Examination) -> String {
     }
     if judged.is_empty() {
         parts.push(without_vfs(scene));
+    }
+    let absent: Vec<&str> = scene.layers.absent().map(|k| k.layer.name()).collect();
+    if !absent.is_empty() {
+        parts.push(format!("the jail of guests lacks {}", absent.join(", ")));
     }
     parts.join("; ")
 }

@@ -9,8 +9,11 @@ use iommu::{
 };
 use serde::Serialize;
 
+use crate::host::Known;
+
 use super::{
     Examination, Scene, advice, doctor,
+    layers::verdict_of_layers,
     words::{self, AcsState, Fence, Kind},
 };
 
@@ -289,8 +292,21 @@ struct DoctorDocument<'a> {
     summary: String,
     unknown: Option<&'a str>,
     host: Vec<FindingDocument<'a>>,
+    layers: Vec<LayerDocument<'a>>,
     devices: Vec<DeviceDocument<'a>>,
     advice: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LayerDocument<'a> {
+    id: &'static str,
+    state: &'static str,
+    evidence: &'a str,
+    removes: &'static str,
+    since: &'static str,
+    may_be_absent: bool,
+    fix: &'static str,
 }
 
 #[derive(Serialize)]
@@ -351,13 +367,27 @@ pub fn doctor_json(
     serde_json::to_string_pretty(&DoctorDocument {
         api_version: API_VERSION,
         kind: "Doctor",
-        verdict: found.verdict(),
+        verdict: found.verdict().max(verdict_of_layers(scene.layers)),
         summary: doctor::summary(scene, found),
         unknown,
         host: found.host.iter().map(finding).collect(),
+        layers: scene.layers.iter().map(layer).collect(),
         devices: devices.collect(),
         advice: advice::steps(scene, found),
     })
+}
+
+fn layer(known: &Known) -> LayerDocument<'_> {
+    let row = known.layer.row();
+    LayerDocument {
+        id: row.name,
+        state: known.presence.word(),
+        evidence: known.presence.evidence(),
+        removes: row.removes,
+        since: row.since,
+        may_be_absent: known.layer.may_be_absent(),
+        fix: row.fix,
+    }
 }
 
 fn finding(finding: &Finding) -> FindingDocument<'_> {

@@ -9,6 +9,7 @@ mod explain;
 mod forest;
 mod inspect;
 mod json;
+mod layers;
 mod paint;
 mod svg;
 mod tree;
@@ -23,10 +24,11 @@ pub use self::{
     explain::{Topic, list_json, list_text},
     inspect::inspection_text,
     json::{doctor_json, inventory_json},
+    layers::verdict_of_layers,
     svg::svg,
     tree::tree,
 };
-use crate::host::{PciNames, Platform};
+use crate::host::{Layers, PciNames, Platform};
 
 /// A host to be looked at.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,8 @@ pub struct Scene<'a> {
     pub names: &'a PciNames,
     /// What kind of machine it is.
     pub platform: &'a Platform,
+    /// The layers of the jail that guests' processes are put into.
+    pub layers: &'a Layers,
     /// Whether every function of a run of alike ones is shown by itself.
     pub is_unfolded: bool,
 }

@@ -36,6 +36,8 @@ fn normalise(value: &mut Value) {
                 fields.remove("said");
             }
             fields.remove("cmdline");
+            // What only the running kernel can tell.
+            fields.remove("layers");
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process};
 use iommu::{fake::FakeHost, sysfs::SysRoot, topology::Topology};
 use narrows::{
     error::Color,
-    host::{PciNames, Platform},
+    host::{Layers, PciNames, Platform},
     view::{self, Examination, Scene, Wish},
 };
 
@@ -32,6 +32,7 @@ pub(crate) struct Look {
     pub(crate) topology: Topology,
     pub(crate) names: PciNames,
     pub(crate) platform: Platform,
+    pub(crate) layers: Layers,
 }
 
 impl Look {
@@ -46,6 +47,7 @@ impl Look {
         Self {
             names: PciNames::read(&root, &topology).unwrap(),
             platform: Platform::read(&root).unwrap(),
+            layers: Layers::read(&at_root),
             folder,
             topology,
         }
@@ -56,6 +58,7 @@ impl Look {
             topology: &self.topology,
             names: &self.names,
             platform: &self.platform,
+            layers: &self.layers,
             is_unfolded,
         }
     }

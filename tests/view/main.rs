@@ -8,6 +8,7 @@
 )]
 
 mod hosts;
+mod inspections;
 mod verbs;
 
 use std::{fs, path::Path};

@@ -93,8 +93,8 @@ pub struct Facts {
     pub gid_map: Known<Vec<IdRange>>,
     /// Who owns its files below `/proc`: root where it leaves no core and nobody but root may trace it.
     pub owner: Known<u32>,
-    /// Which mappings a core would hold.
-    pub coredump_filter: Known<u32>,
+    /// Which mappings a core would hold; `None` on a kernel that writes no cores.
+    pub coredump_filter: Known<Option<u32>>,
 }
 
 impl Proc {
@@ -123,9 +123,7 @@ impl Proc {
             uid_map: folder.parse("uid_map", FILE_BYTES, places::id_ranges),
             gid_map: folder.parse("gid_map", FILE_BYTES, places::id_ranges),
             owner: folder.owner("status"),
-            coredump_filter: folder.parse("coredump_filter", FILE_BYTES, |text| {
-                u32::from_str_radix(text.trim(), 16).ok()
-            }),
+            coredump_filter: folder.coredump_filter(),
         }
     }
 
@@ -227,6 +225,21 @@ impl Folder {
             })
         });
         descriptors.collect()
+    }
+
+    fn coredump_filter(&self) -> Known<Option<u32>> {
+        const NAME: &str = "coredump_filter";
+        let path = self.0.join(NAME);
+        match fs::symlink_metadata(&path) {
+            // The process is there, its folder lacks the file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.0.is_dir() => Ok(None),
+            Err(error) => Err(unread(&path, &error)),
+            Ok(_) => self
+                .parse(NAME, FILE_BYTES, |text| {
+                    u32::from_str_radix(text.trim(), 16).ok()
+                })
+                .map(Some),
+        }
     }
 
     fn owner(&self, name: &str) -> Known<u32> {

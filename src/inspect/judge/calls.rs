@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Answer, FILTER_READABLE, Look, Mismatches, unread};
 use crate::inspect::{
-    compare::{Comparison, compare},
-    expected::Expected,
+    compare::{Agreement, Comparison, compare},
+    expected::{Expected, Programs, Role},
     facts::Known,
     filter::Live,
     names,
@@ -36,14 +36,17 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
         Err(fact) => return unread(fact),
     };
     mismatches.unless(!live.is_empty(), || "it has no thread".to_owned());
-    let meant = &look.expected.filters;
+    let (meant, count) = match &look.expected.filters {
+        Programs::Exactly(meant) => (meant.as_slice(), meant.len()),
+        Programs::Count(count) => (&[] as &[_], *count),
+    };
     for own in live {
         let tid = own.tid;
-        mismatches.unless(own.filters.len() == meant.len(), || {
+        mismatches.unless(own.filters.len() == count, || {
             format!(
                 "thread {tid}: it has {} filters, not {}",
                 own.filters.len(),
-                meant.len()
+                count
             )
         });
         for (index, (own, meant)) in own.filters.iter().zip(meant).enumerate() {
@@ -58,11 +61,14 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
         }
     }
     let lengths: Vec<String> = meant.iter().map(|f| f.len().to_string()).collect();
-    let evidence = format!(
-        "{} threads, each under the filters of this build: {} instructions",
-        live.len(),
-        lengths.join(" and ")
-    );
+    let evidence = match lengths.is_empty() {
+        true => format!("{} threads, each under {count} filters", live.len()),
+        false => format!(
+            "{} threads, each under the filters of this build: {} instructions",
+            live.len(),
+            lengths.join(" and ")
+        ),
+    };
     (evidence, mismatches.0)
 }
 
@@ -112,7 +118,12 @@ pub(in crate::inspect) fn comparisons(
     for thread in live {
         if !seen.contains(&&thread.filters) {
             seen.push(&thread.filters);
-            let compared = compare(&thread.filters, &expected.rules, expected.behind);
+            let agreement = match expected.filters {
+                Programs::Exactly(_) => Agreement::Exact,
+                Programs::Count(_) => Agreement::NoMore,
+            };
+            let (rules, behind) = (&expected.rules, expected.behind);
+            let compared = compare(&thread.filters, rules, behind, agreement);
             comparisons.push((thread.tid, compared));
         }
     }
@@ -121,6 +132,9 @@ pub(in crate::inspect) fn comparisons(
 
 /// V and D of one guest share a cookie that is not zero; nothing is needed where no core is shared.
 pub(super) fn core_scheduling(look: &Look<'_>) -> Answer {
+    if look.expected.role == Role::Supervisor {
+        return ("not asked of the supervisor".to_owned(), Vec::new());
+    }
     let own = match &look.live.cookie {
         Ok(own) => own,
         Err(fact) => return unread(fact),

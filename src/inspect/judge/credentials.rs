@@ -66,7 +66,7 @@ pub(super) fn uid(look: &Look<'_>) -> Answer {
 /// Files of a process that leaves no core belong to root: nobody else may trace it or read its memory.
 pub(super) fn not_dumpable(look: &Look<'_>) -> Answer {
     let (owner, cores) = match (&look.facts.owner, &look.facts.coredump_filter) {
-        (Ok(owner), Ok(cores)) => (*owner, *cores),
+        (Ok(owner), Ok(cores)) => (*owner, cores.unwrap_or(0)),
         (Err(fact), _) | (_, Err(fact)) => return unread(fact),
     };
     let mut mismatches = Mismatches::default();
@@ -76,21 +76,28 @@ pub(super) fn not_dumpable(look: &Look<'_>) -> Answer {
     mismatches.unless(cores == 0, || {
         format!("a core would hold mappings of the kinds {cores:#x}")
     });
-    let evidence = "its files below /proc are root's, and coredump_filter is 0";
-    (evidence.to_owned(), mismatches.0)
+    let cores = match look.facts.coredump_filter {
+        Ok(None) => "this kernel writes no cores",
+        _ => "a core would hold nothing",
+    };
+    let evidence = format!("its files below /proc are root's, and {cores}");
+    (evidence, mismatches.0)
 }
 
 /// Whose child it is, and that nobody traces it.
 pub(super) fn relations(look: &Look<'_>) -> Answer {
-    let parent = look.expected.place.parent;
-    let evidence = |_| format!("child of {parent}, traced by nobody");
+    let meant = look.expected.place.parent;
+    let evidence = |_| match meant {
+        Some(parent) => format!("child of {parent}, traced by nobody"),
+        None => "traced by nobody".to_owned(),
+    };
     each(look, evidence, |mismatches, tid, status| {
-        mismatches.unless(status.parent == parent, || {
-            format!(
-                "thread {tid}: its parent is {}, not {parent}",
-                status.parent
-            )
-        });
+        if let Some(parent) = meant {
+            mismatches.unless(status.parent == parent, || {
+                let own = status.parent;
+                format!("thread {tid}: its parent is {own}, not {parent}")
+            });
+        }
         mismatches.unless(status.tracer == 0, || {
             format!("thread {tid}: process {} traces it", status.tracer)
         });

@@ -1,15 +1,30 @@
 //! What a process holds: descriptors, mappings, threads, limits.
 
 use super::{Answer, Look, Mismatches, unread};
-use crate::inspect::facts::{Limit, Map};
+use crate::inspect::{
+    expected::{ExpectedMap, Holding},
+    facts::{Limit, Map},
+};
 
 pub(super) fn descriptors(look: &Look<'_>) -> Answer {
     let own = match &look.facts.descriptors {
         Ok(own) => own,
         Err(fact) => return unread(fact),
     };
-    let meant = &look.expected.descriptors;
     let mut mismatches = Mismatches::default();
+    let meant = match &look.expected.descriptors {
+        Holding::Exactly(meant) => meant,
+        Holding::NoneLike(names) => {
+            for found in own {
+                let is_like = names.iter().any(|name| found.target.starts_with(name));
+                mismatches.unless(!is_like, || {
+                    format!("descriptor {} is {}", found.number, found.target)
+                });
+            }
+            let evidence = format!("{} descriptors, none of a device, a VM or RAM", own.len());
+            return (evidence, mismatches.0);
+        }
+    };
     for expected in meant {
         let found = own.iter().find(|d| d.number == expected.number);
         let words = expected.kind.words();
@@ -55,13 +70,25 @@ pub(super) fn mappings(look: &Look<'_>) -> Answer {
         mismatches.unless(!(map.is_writable && map.is_executable), || {
             format!("{} can be written and run", words(map))
         });
-        let mut like = look.expected.maps.iter().filter(|e| e.of.fits(&map.path));
+        let meant = match &look.expected.maps {
+            Holding::Exactly(meant) => meant,
+            Holding::NoneLike(names) => {
+                let is_like = names.iter().any(|name| map.path.starts_with(name));
+                mismatches.unless(!is_like, || format!("{} is mapped", words(map)));
+                continue;
+            }
+        };
+        let mut like = meant.iter().filter(|e| e.of.fits(&map.path));
         let is_meant = like.any(|e| e.protections.contains(&protection(map).as_str()));
         mismatches.unless(is_meant, || {
             format!("{} is not meant to be there", words(map))
         });
     }
-    for expected in &look.expected.maps {
+    let exact = match &look.expected.maps {
+        Holding::Exactly(meant) => meant.as_slice(),
+        Holding::NoneLike(_) => &[],
+    };
+    for expected in exact {
         let Some(meant) = expected.len_bytes else {
             continue;
         };
@@ -89,19 +116,15 @@ pub(super) fn seals(look: &Look<'_>) -> Answer {
         Ok(own) => own,
         Err(fact) => return unread(fact),
     };
+    let Holding::Exactly(meant) = &look.expected.maps else {
+        return ("not asked of the supervisor".to_owned(), Vec::new());
+    };
     let (mut mismatches, mut count) = (Mismatches::default(), 0);
     for map in own {
         let protection = protection(map);
-        let is_like = |e: &&crate::inspect::expected::ExpectedMap| {
-            e.of.fits(&map.path) && e.protections.contains(&protection.as_str())
-        };
-        if look
-            .expected
-            .maps
-            .iter()
-            .find(is_like)
-            .is_some_and(|e| e.is_sealed)
-        {
+        let is_like =
+            |e: &&ExpectedMap| e.of.fits(&map.path) && e.protections.contains(&protection.as_str());
+        if meant.iter().find(is_like).is_some_and(|e| e.is_sealed) {
             count += 1;
             mismatches.unless(map.is_sealed, || format!("{} is not sealed", words(map)));
         }

@@ -8,7 +8,7 @@ use jailed::{
 use super::{Finding, Look, State, calls, judge};
 use crate::inspect::{
     compare::compare_test::{filters, guest},
-    expected::{Expected, Kind, Place},
+    expected::{Expected, Holding, Kind, Mapped, Place},
     facts::{Descriptor, Facts, IdRange, Limit, Map, Mount, NAMESPACES, Status, Thread, Unread},
     filter::{Live, ThreadFilters},
 };
@@ -86,7 +86,7 @@ pub(in crate::inspect) fn sound(role: Jailed) -> Process {
     let handoff: Handoff = guest(2, 1);
     let place = Place {
         uid: UID,
-        parent: PARENT,
+        parent: Some(PARENT),
         program: "/usr/bin/narrows-x".into(),
         cgroup: Some("/narrows/web/x".to_owned()),
         images: Vec::new(),
@@ -108,17 +108,16 @@ pub(in crate::inspect) fn sound(role: Jailed) -> Process {
     ] {
         maps.push(map(&mut at, len_bytes, protection, path, is_sealed));
     }
-    let fixed = expected
-        .maps
-        .iter()
-        .filter(|e| e.len_bytes.is_some())
-        .skip(1);
+    let (Holding::Exactly(rows), Holding::Exactly(held)) = (&expected.maps, &expected.descriptors)
+    else {
+        panic!("V and D hold exactly what is listed");
+    };
+    let fixed = rows.iter().filter(|e| e.len_bytes.is_some()).skip(1);
     for row in fixed {
         let path = match &row.of {
-            crate::inspect::expected::Mapped::Named(name) => name.as_str(),
-            crate::inspect::expected::Mapped::VfioDevice => "/dev/vfio/devices/vfio3",
-            crate::inspect::expected::Mapped::Nothing
-            | crate::inspect::expected::Mapped::Like(_) => "",
+            Mapped::Named(name) => name.as_str(),
+            Mapped::VfioDevice => "/dev/vfio/devices/vfio3",
+            Mapped::Nothing | Mapped::Like(_) => "",
         };
         maps.push(map(&mut at, row.len_bytes.unwrap(), "rw-s", path, true));
     }
@@ -141,7 +140,7 @@ pub(in crate::inspect) fn sound(role: Jailed) -> Process {
         outside: UID,
         count: 1,
     };
-    let descriptors = expected.descriptors.iter().map(|d| {
+    let descriptors = held.iter().map(|d| {
         let (target, flags) = target(&d.kind);
         Descriptor {
             number: d.number,
@@ -170,7 +169,7 @@ pub(in crate::inspect) fn sound(role: Jailed) -> Process {
             uid_map: Ok(vec![alone]),
             gid_map: Ok(vec![alone]),
             owner: Ok(0),
-            coredump_filter: Ok(0),
+            coredump_filter: Ok(Some(0)),
             threads: Ok(threads),
         },
         live: Live {
@@ -372,7 +371,7 @@ const CHANGES: &[(&str, &str, Change)] = &[
         p.facts.owner = Ok(UID)
     }),
     ("not-dumpable", "mappings of the kinds 0x33", |p| {
-        p.facts.coredump_filter = Ok(0x33)
+        p.facts.coredump_filter = Ok(Some(0x33))
     }),
     ("mdwe", "did not say", |p| {
         p.expected.place.layers_told &= !layer::MDWE

@@ -2,7 +2,7 @@
 //!
 //! On entry of [`Lock::begin`]: the handoff was read, the list of descriptors checked. On exit: nothing can be opened,
 //! executed or traced, and only what building needs may be called. On exit of [`Lock::finish`]: every thread may make the
-//! calls of the run and no other, holds the descriptors of [`manifest::descriptors`] and no other, and nothing of this
+//! calls of the run and no other, holds the descriptors of [`manifest::descriptors()`] and no other, and nothing of this
 //! can be taken back. Each step is done before the filter takes away the call that it needs.
 
 mod start;

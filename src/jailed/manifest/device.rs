@@ -15,7 +15,7 @@ const CONSOLE_BYTES: u64 = 256;
 /// What the model is made from: the first part of configuration space.
 const MODEL_BYTES: usize = 256;
 
-/// While the guest runs: eight system calls.
+/// While the guest runs: nine system calls.
 pub(super) const RUN: &[Row] = &[
     Row::new(
         call::FUTEX,
@@ -98,6 +98,12 @@ pub(super) const RUN: &[Row] = &[
         call::WRITE,
         [(0, Symbol::ConsoleOut), (2, Symbol::OneTo(CONSOLE_BYTES))],
         "passes on the bytes of the guest's console",
+    ),
+    // The kernel has the thread make it: after a stop, the freezer, suspend of the host, a look at its filters.
+    Row::new(
+        call::RESTART_SYSCALL,
+        [],
+        "goes on with a timed wait that was interrupted, and can do nothing else",
     ),
     Row::new(
         call::EXIT_GROUP,

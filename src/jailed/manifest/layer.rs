@@ -26,7 +26,7 @@ pub const CGROUP_NAMESPACE: u32 = 1 << 10;
 pub const TIME_NAMESPACE: u32 = 1 << 11;
 /// A control group with limits.
 pub const CGROUP: u32 = 1 << 12;
-/// Resource limits ([`super::limits`]).
+/// Resource limits ([`super::limits()`]).
 pub const RLIMITS: u32 = 1 << 13;
 /// Not to be traced or read by processes of the same user.
 pub const NOT_DUMPABLE: u32 = 1 << 14;

@@ -223,3 +223,7 @@ pub fn install(program: &[Instruction]) -> Result<(), Errno> {
         _ => Err(Errno::NO_PROCESS),
     }
 }
+
+#[cfg(test)]
+#[path = "lock_test.rs"]
+mod lock_test;

@@ -98,6 +98,8 @@ pub mod number {
     pub const EXIT_GROUP: usize = 231;
     /// `futex`
     pub const FUTEX: usize = 202;
+    /// `restart_syscall`
+    pub const RESTART_SYSCALL: usize = 219;
     /// `ppoll`
     pub const PPOLL: usize = 271;
     /// `clone`

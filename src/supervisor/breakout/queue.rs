@@ -31,6 +31,7 @@ use crate::{
         assign::Assigned,
         fault::Fault,
         files::Files,
+        inspection::Inspector,
         launch::{Parts, Programs, Running, launch},
         link::Link,
         ram::Ram,
@@ -89,6 +90,7 @@ impl Queue {
 pub(in crate::supervisor) struct Harness<'a, 'p> {
     pub(in crate::supervisor) programs: &'a Programs,
     pub(in crate::supervisor) jail: &'a Jail,
+    pub(in crate::supervisor) inspector: &'a Inspector<'a>,
     pub(in crate::supervisor) handoff: &'a Handoff,
     pub(in crate::supervisor) files: &'a Files,
     pub(in crate::supervisor) ram: &'a Ram,
@@ -152,8 +154,10 @@ impl Harness<'_, '_> {
             devices: self.assigned.devices(),
             console: self.console,
         };
+        // Once, so that what is attacked is what runs otherwise; it would take most of the time.
+        let inspector = (environment.is_full() && self.launches == 0).then_some(self.inspector);
         self.launches += 1;
-        let mut running = launch(self.programs, self.jail, None, &parts, self.link)?;
+        let mut running = launch(self.programs, self.jail, inspector, &parts, self.link)?;
         let ends = wait(&mut running, turns).map_err(Fault::io("waiting for a probe"))?;
         let records = records(&running).map_err(Fault::io("reading a start page"))?;
         drop(running);
@@ -168,7 +172,8 @@ impl Harness<'_, '_> {
             }
             // A filter is the same program in every environment that has one: what it says is tried in full once.
             let is_whole = environment.is_full() || !environment.is_filtered();
-            next[index] = from.filter(|_| is_whole);
+            let has_more = is_whole && turn.probe.leaves != Leaves::Other;
+            next[index] = from.filter(|_| has_more);
             must_reset |= turn.probe.leaves != Leaves::Nothing;
         }
         if must_reset {

@@ -1,6 +1,6 @@
 //! `narrows breakout`: in builds for the lab only.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use iommu::sysfs::SysRoot;
@@ -24,6 +24,9 @@ pub(super) struct Breakout {
     /// A word for V and D: what a probe may act on (may be repeated)
     #[arg(long = "word", value_name = "WORD")]
     words: Vec<String>,
+    /// How long V and D are let attack each other
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    attack: u64,
     /// Write what came of it to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: PathBuf,
@@ -42,6 +45,7 @@ impl Breakout {
                 probes: self.probes.clone(),
                 environments: self.environments.clone(),
                 words: self.words.clone(),
+                attack: Duration::from_secs(self.attack),
                 json: self.json.clone(),
             }),
         };

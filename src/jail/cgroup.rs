@@ -63,6 +63,11 @@ impl fmt::Display for Failed {
     }
 }
 
+/// Where the cgroups of `guest` are.
+pub(super) fn folder_of(place: &Place, guest: &str) -> PathBuf {
+    place.base().join("narrows").join(guest)
+}
+
 impl Cgroup {
     /// Makes the cgroups of `guest` with limits for `size`, and moves `processes` into `supervisor`.
     ///
@@ -74,7 +79,7 @@ impl Cgroup {
         size: &Size,
         processes: &[u32],
     ) -> Result<Self, Report> {
-        let folder = place.base().join("narrows").join(guest);
+        let folder = folder_of(place, guest);
         let unusable = |failed: Failed| unusable(&folder, &failed);
         let lock = lock(&folder).map_err(unusable)?;
         if is_populated(&folder).map_err(unusable)? {

@@ -14,7 +14,7 @@ mod place;
 mod program;
 pub mod seccomp;
 
-use std::os::fd::BorrowedFd;
+use std::{os::fd::BorrowedFd, path::PathBuf};
 
 pub use self::{
     cgroup::{CONTROLLERS, Cgroup},
@@ -73,6 +73,18 @@ pub struct Descriptors<'a> {
 }
 
 impl Jail {
+    /// Where the cgroups of `guest` will be, before they are made; `None` for a guest that does without.
+    ///
+    /// # Errors
+    /// `cgroup-unusable`.
+    pub fn cgroup_of(guest: &str, absent: LayerSet) -> Result<Option<PathBuf>, Report> {
+        if absent.contains(Layer::Cgroup) {
+            return Ok(None);
+        }
+        let place = Place::find().map_err(|error| no_place(&error))?;
+        Ok(Some(cgroup::folder_of(&place, guest)))
+    }
+
     /// Takes users and makes cgroups.
     ///
     /// # Errors

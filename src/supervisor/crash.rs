@@ -11,6 +11,8 @@ pub(super) enum Step {
     Reserved,
     /// The journal is on the disk; nothing of the host was changed.
     JournalWritten,
+    /// The guest has cgroups and users of its own.
+    JailMade,
     /// A function is bound to vfio-pci.
     Bound,
     /// A function is open and attached.
@@ -51,8 +53,10 @@ pub(super) enum Step {
     Unclean,
     /// It is in quarantine.
     Quarantined,
-    /// All is given back; the journal is about to be removed.
+    /// All functions are given back.
     GivenBack,
+    /// The guest has no cgroups any more; the journal is about to be removed.
+    JailClosed,
     /// The journal is removed.
     JournalRemoved,
 }
@@ -78,6 +82,7 @@ const STEPS: &[(Step, &str, Reached)] = {
     &[
         (Step::Reserved, "reserved", Once),
         (Step::JournalWritten, "journal-written", Once),
+        (Step::JailMade, "jail-made", Once),
         (Step::Bound, "bound", Each),
         (Step::Attached, "attached", Each),
         (Step::Silenced, "silenced", Each),
@@ -99,6 +104,7 @@ const STEPS: &[(Step, &str, Reached)] = {
         (Step::Unclean, "unclean", Unclean),
         (Step::Quarantined, "quarantined", Unclean),
         (Step::GivenBack, "given-back", Once),
+        (Step::JailClosed, "jail-closed", Once),
         (Step::JournalRemoved, "journal-removed", Once),
     ]
 };

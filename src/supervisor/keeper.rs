@@ -26,7 +26,7 @@ use super::{
     log::Log,
     process::Life,
     ram::Ram,
-    sandbox::make_jail,
+    sandbox::{cgroup_of, make_jail},
     stats::Stats,
     wipe::Tenant,
 };
@@ -74,11 +74,14 @@ impl Keeper<'_> {
         if let Ok(end) = &ended {
             log.say(&end.sentence());
         }
-        let mut left = assigned.taken.release(&self.options.state, log);
+        let released = assigned.taken.release(&self.options.state, log);
         // Only now does no device write to it any more.
-        left.extend(tenant.wipe(self.plan, log));
+        let unwiped = tenant.wipe(self.plan, log);
         // V and D are gone, and so is the memory that was charged to the guest.
-        left.extend(jail.and_then(|jail| jail.close().err()));
+        let unclosed = jail.and_then(|jail| jail.close().err());
+        crash::point(Step::JailClosed);
+        let mut left = released.end(&self.options.state, unclosed.into_iter().collect());
+        left.extend(unwiped);
         // A device that goes on after its guest has ended is told of, too.
         if let Err(error) = self.rest(Ask::Finish) {
             log.warn(&format!("the supervisor does not answer: {error}"));
@@ -106,7 +109,7 @@ impl Keeper<'_> {
         // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
         let name = state::Running::take(&options.state, &plan.name)?;
         assigned.reserve(&options.state, log)?;
-        assigned.write_down(&options.state, None)?;
+        assigned.write_down(&options.state, cgroup_of(plan)?)?;
         // Before anything is made present in memory, so that it counts as the guest's.
         let own: Vec<u32> = self
             .supervisor
@@ -114,6 +117,7 @@ impl Keeper<'_> {
             .chain([std::process::id()])
             .collect();
         let jail = jail.insert(make_jail(plan, &options.state, &own)?);
+        crash::point(Step::JailMade);
         let files = &*tenant.files.insert(Files::open(plan)?);
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
@@ -154,6 +158,7 @@ impl Keeper<'_> {
                 console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
                 assigned,
                 link: &self.link,
+                attack: asked.attack,
                 launches: 0,
             };
             super::breakout::run(&mut harness, asked, log)?;

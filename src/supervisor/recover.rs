@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
-    state::{self, Changes, InUse, Journal, Left, State},
+    state::{self, Changes, InUse, Journal, Left, Running, State},
 };
 
 /// How long the kernel may take to close what a process had that was killed.
@@ -153,19 +153,22 @@ fn put_right(root: &SysRoot, state: &State, journal: Journal, log: &Log) -> Vec<
         }
     }
     let mut left = end_processes(root, &changes, log);
-    if let Some(cgroup) = &changes.cgroup
-        && let Err(report) = remove_cgroups(root, cgroup, &changes.guest, log)
-    {
-        left.push(report);
+    match (&changes.cgroup, Running::take(state, &changes.guest)) {
+        // The name goes with the cgroups, and keeps a new run from them meanwhile.
+        (Some(cgroup), Ok(_name)) => {
+            left.extend(remove_cgroups(root, cgroup, &changes.guest, log).err());
+        }
+        (Some(_), Err(report)) if report.id == ErrorId::GuestNameTaken => log.say(&format!(
+            "guest {} runs again: its cgroups are its own",
+            changes.guest
+        )),
+        (Some(_), Err(report)) => left.push(report),
+        (None, _) => {}
     }
     left.extend(take_over(&mut taken, &changes.functions, log));
+    taken.journal = Some(journal);
     // What stands in the way keeps the journal, for the next time.
-    let is_all = left.is_empty();
-    if is_all {
-        taken.journal = Some(journal);
-    }
-    left.extend(taken.release(state, log));
-    left
+    taken.release(state, log).end(state, left)
 }
 
 /// Whether the host has not booted since; what another boot had is gone.
@@ -226,11 +229,8 @@ fn remove_cgroups(root: &SysRoot, cgroup: &Path, guest: &str, log: &Log) -> Resu
         .and_then(|()| remove_emptied(&folder))
         .map_err(failed)?;
     log.say(&format!("{} is removed", cgroup.display()));
-    match folder.parent().map(fs::remove_dir) {
-        Some(Err(error)) if !is_occupied(&error) => Err(failed(error)),
-        // Other guests may be there.
-        _ => Ok(()),
-    }
+    // The folder above stays: other guests' are there, or will be.
+    Ok(())
 }
 
 /// Whether `cgroup` is what a run makes for `guest`: `/sys/fs/cgroup/…/narrows/GUEST`.
@@ -240,13 +240,6 @@ fn is_folder_of(cgroup: &Path, guest: &str) -> bool {
         && cgroup.starts_with("/sys/fs/cgroup")
         && cgroup.ends_with(Path::new("narrows").join(guest))
         && Path::new(guest).components().count() == 1
-}
-
-fn is_occupied(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ResourceBusy | io::ErrorKind::DirectoryNotEmpty
-    )
 }
 
 fn kill_cgroup(folder: &Path) -> io::Result<()> {

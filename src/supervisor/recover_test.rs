@@ -195,7 +195,16 @@ fn cgroups_of_the_guest_are_emptied_and_removed_and_no_others() {
     scene.leave("boot-1", Some("/sys/fs/cgroup/narrows/web"));
     let done = only(scene.recover(false));
     assert!(done.left.is_empty(), "{:?}", done.left);
-    assert!(!folder.parent().unwrap().exists());
+    assert!(!folder.exists());
+
+    // A guest of that name may run again, with other functions.
+    reset();
+    scene.leave("boot-1", Some("/sys/fs/cgroup/narrows/web"));
+    let name = Running::take(&scene.state(), "web").unwrap();
+    let done = only(scene.recover(false));
+    assert!(done.left.is_empty(), "{:?}", done.left);
+    assert!(folder.join("vcpu").exists());
+    drop(name);
 
     for other in [
         "/sys/fs/cgroup",

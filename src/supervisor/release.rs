@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
-    state::{Identity, Record, State},
+    state::{Identity, InUse, Journal, Record, State},
 };
 
 /// How long the host may take to unbind or remove a function, once nobody has it open.
@@ -33,9 +33,9 @@ const TAKING: Duration = Duration::from_secs(5);
 const TAKING_POLL: Duration = Duration::from_millis(5);
 
 impl Taken<'_> {
-    /// Gives everything back. What fails does not keep the rest from being given back.
+    /// Gives every function back. What fails does not keep the rest from being given back.
     #[must_use]
-    pub(super) fn release(mut self, state: &State, log: &Log) -> Vec<Report> {
+    pub(super) fn release(mut self, state: &State, log: &Log) -> Released {
         let root = self.root;
         let mut unclean = std::mem::take(&mut self.unclean);
         let mut taken_back = Vec::new();
@@ -76,16 +76,12 @@ impl Taken<'_> {
         }
         let is_restored = left.is_empty();
         left.extend(self.quarantine(&unclean, state, log));
-        // What could not be put back stays written down, for `narrows recover`.
-        if is_restored && let Some(journal) = self.journal {
-            crash::point(Step::GivenBack);
-            let path = journal.path().to_owned();
-            if let Err(error) = journal.remove() {
-                left.push(state.unwritable(&path, &error));
-            }
-            crash::point(Step::JournalRemoved);
+        crash::point(Step::GivenBack);
+        Released {
+            left,
+            journal: self.journal.filter(|_| is_restored),
+            _reserved: self.reserved,
         }
-        left
     }
 
     /// Puts the functions for which there is evidence into quarantine, each once.
@@ -138,6 +134,33 @@ impl Taken<'_> {
             reports.push(report);
         }
         reports
+    }
+}
+
+/// Functions that were given back, by a run that is still written down.
+#[derive(Debug)]
+pub(super) struct Released {
+    left: Vec<Report>,
+    /// `None` where a function could not be put back: that stays written down, for `narrows recover`.
+    journal: Option<Journal>,
+    /// Until the journal is removed, which would have another run refused.
+    _reserved: Vec<InUse>,
+}
+
+impl Released {
+    /// Removes the journal, unless `besides` tells of something of the host that is left. All that is left.
+    #[must_use]
+    pub(super) fn end(mut self, state: &State, besides: Vec<Report>) -> Vec<Report> {
+        let is_all = besides.is_empty();
+        self.left.extend(besides);
+        if let Some(journal) = self.journal.filter(|_| is_all) {
+            let path = journal.path().to_owned();
+            if let Err(error) = journal.remove() {
+                self.left.push(state.unwritable(&path, &error));
+            }
+            crash::point(Step::JournalRemoved);
+        }
+        self.left
     }
 }
 

@@ -1,5 +1,7 @@
 //! The guest's jail, made from its plan once a run.
 
+use std::path::PathBuf;
+
 use super::fault::Fault;
 use crate::{
     jail::{Jail, Size, Wish},
@@ -27,4 +29,12 @@ pub(super) fn make_jail(plan: &Plan, state: &State, processes: &[u32]) -> Result
         processes,
     };
     Ok(Jail::make(state, &wish)?)
+}
+
+/// The folder of the guest's cgroups, unless it does without.
+///
+/// # Errors
+/// `cgroup-unusable`.
+pub(super) fn cgroup_of(plan: &Plan) -> Result<Option<PathBuf>, Fault> {
+    Ok(Jail::cgroup_of(&plan.name, plan.sandbox.absent)?)
 }

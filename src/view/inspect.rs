@@ -57,7 +57,7 @@ fn process_text(process: &ProcessRecord, is_verbose: bool, color: Color) -> Stri
 }
 
 fn finding_text(finding: &Finding, color: Color) -> String {
-    const COLUMN: usize = 35;
+    const COLUMN: usize = 34;
     let indent = " ".repeat(COLUMN);
     let (ink, word) = match finding.state {
         State::On => (Ink::Good, "✓ as meant"),
@@ -65,13 +65,16 @@ fn finding_text(finding: &Finding, color: Color) -> String {
         State::Absent => (Ink::Odd, "! absent  "),
         State::Mismatch => (Ink::Bad, "✗ MISMATCH"),
     };
-    let evidence = wrapped(&finding.evidence, &indent, COLUMN);
+    let mut lines = finding.mismatches.iter().map(String::as_str);
+    // What does not match says more than what was read.
+    let first = lines.next().unwrap_or(&finding.evidence);
     let mut text = format!(
-        "  {} {:<20} {evidence}\n",
+        "  {} {:<20} {}\n",
         paint(color, ink, word),
-        finding.id
+        finding.id,
+        wrapped(first, &indent, COLUMN)
     );
-    for mismatch in &finding.mismatches {
+    for mismatch in lines {
         text.push_str(&format!("{indent}{}\n", wrapped(mismatch, &indent, COLUMN)));
     }
     text

@@ -57,7 +57,11 @@ impl Scene {
         Self {
             functions: functions.into(),
             state: files(Path::new(STATE)),
-            cgroups: folders(Path::new(CGROUPS)),
+            cgroups: folders(Path::new(CGROUPS))
+                .into_iter()
+                // It stays, for the next guests.
+                .filter(|path| !path.ends_with("/narrows"))
+                .collect(),
             hugepages: meminfo
                 .lines()
                 .filter(|line| line.starts_with("HugePages_"))

@@ -79,7 +79,7 @@ fn broken() -> Inspection {
     let findings = vec![finding(
         "descriptors",
         State::Mismatch,
-        "5 descriptors, each of its kind",
+        "",
         &[
             "descriptor 9 is one too many: /tmp/\x1b[2J",
             "descriptor 3, the VM, is not there",

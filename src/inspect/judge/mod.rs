@@ -37,7 +37,7 @@ pub struct Finding {
     pub id: String,
     /// How it stands.
     pub state: State,
-    /// What was read, in a few words.
+    /// What was read, in a few words; empty where it does not match.
     pub evidence: String,
     /// What is not as it is meant to be.
     pub mismatches: Vec<String>,
@@ -178,7 +178,9 @@ fn judge_topic(topic: &Topic, look: &Look<'_>) -> Finding {
         state,
         evidence: match state {
             State::Absent => mismatches.join("; "),
-            State::On | State::Told | State::Mismatch => evidence,
+            State::On | State::Told => evidence,
+            // It speaks of what is meant to be.
+            State::Mismatch => String::new(),
         },
         mismatches: match state {
             State::Mismatch => mismatches,

@@ -7,7 +7,11 @@ mod environment;
 mod outcome;
 mod queue;
 
-use std::{io, path::PathBuf, time::Instant};
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use jailed::{breakout::table::PROBES, manifest::Role};
 use serde::Serialize;
@@ -25,6 +29,8 @@ pub struct Asked {
     pub environments: Vec<String>,
     /// Words for the guest's command line: the canaries.
     pub words: Vec<String>,
+    /// How long one process is let attack the other.
+    pub attack: Duration,
     /// Where what came of them goes.
     pub json: PathBuf,
 }

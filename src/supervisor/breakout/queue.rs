@@ -40,8 +40,6 @@ use crate::{
 
 /// A probe that has not ended by then waits for something that does not come.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// How long the other process is attacked.
-const ATTACK: Duration = Duration::from_secs(3);
 
 /// What a probe of one process has come to.
 struct Turn {
@@ -97,6 +95,8 @@ pub(in crate::supervisor) struct Harness<'a, 'p> {
     pub(in crate::supervisor) console: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
     pub(in crate::supervisor) assigned: &'a mut Assigned<'p>,
     pub(in crate::supervisor) link: &'a Link,
+    /// How long one process is let attack the other.
+    pub(in crate::supervisor) attack: Duration,
     pub(in crate::supervisor) launches: usize,
 }
 
@@ -158,7 +158,8 @@ impl Harness<'_, '_> {
         let inspector = (environment.is_full() && self.launches == 0).then_some(self.inspector);
         self.launches += 1;
         let mut running = launch(self.programs, self.jail, inspector, &parts, self.link)?;
-        let ends = wait(&mut running, turns).map_err(Fault::io("waiting for a probe"))?;
+        let ends =
+            wait(&mut running, turns, self.attack).map_err(Fault::io("waiting for a probe"))?;
         let records = records(&running).map_err(Fault::io("reading a start page"))?;
         drop(running);
 
@@ -235,13 +236,17 @@ fn add(handoff: &mut Handoff, word: &str) {
 }
 
 /// Waits until the processes that probe have ended, then ends both.
-fn wait(running: &mut Running, turns: &[Option<Turn>; 2]) -> io::Result<[End; 2]> {
+fn wait(
+    running: &mut Running,
+    turns: &[Option<Turn>; 2],
+    attack: Duration,
+) -> io::Result<[End; 2]> {
     let begin = Instant::now();
     let is_attack = turns
         .iter()
         .flatten()
         .any(|t| t.probe.leaves == Leaves::Other);
-    let patience = if is_attack { ATTACK } else { PATIENCE };
+    let patience = if is_attack { attack } else { PATIENCE };
     let mut both = [&mut running.vcpu, &mut running.device];
     let mut pause = Duration::from_micros(200);
     let mut statuses = [None, None];

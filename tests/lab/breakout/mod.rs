@@ -84,6 +84,20 @@ fn no_probe_gets_out_of_v_or_d_and_every_one_has_its_control() {
     assert!(d.len() <= 10, "D makes {d:?}");
 }
 
+/// The memory that V and D share is written by one of them while the other works for a guest that boots: the other goes on,
+/// or ends as one does whose peer has broken the protocol, or as its guest does. It does not crash.
+#[test]
+#[ignore = "needs a lab host"]
+fn neither_process_crashes_for_what_the_other_writes() {
+    let guest = GuestFile::small("shared", "sleep:600")
+        .device(&host::nic(0))
+        .device(&host::nvme(0));
+    let more = ["--probe", "C20", "--environment", "full", "--attack", "15"];
+    let figures = Figures::of(&harness(&guest, &more, &[]));
+    let out = figures.others("full", &["prevented"]);
+    assert!(out.is_empty(), "{}", out.join("\n"));
+}
+
 /// Control of the canary socket, which is judged from outside: a probe that is let reaches it, one that is not does not.
 #[test]
 #[ignore = "needs a lab host"]

@@ -62,10 +62,10 @@ impl Inspector<'_> {
     ) -> Result<(), Fault> {
         let proc = Proc::new("/proc");
         let keeper = std::process::id();
-        // It has answered that it is in its jail, with all that this kernel has.
+        // It has answered that it is in its jail, with all layers but those that the guest does without.
         let supervisor = self.supervisor.map(|pid| {
             let locked = Locked {
-                layers: layer::OWN,
+                layers: layer::OWN & !self.jail.absent().bits(),
                 landlock_abi: 0,
             };
             let waiting = Waiting { pid, locked };

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
-    jail::Jail,
+    jail::{Jail, own},
     plan::Plan,
     spec::{ConsoleSpec, OnReboot},
     state,
@@ -67,7 +67,9 @@ impl Keeper<'_> {
         let mut assigned = Assigned::none(self.plan, &self.options.root);
         let mut tenant = Tenant::default();
         let mut jail = None;
-        let ended = match self.guest(&mut assigned, &mut tenant, &mut jail) {
+        // Nobody else may have the name, and with it the cgroups, until all is given back.
+        let mut name = None;
+        let ended = match self.guest(&mut assigned, &mut tenant, &mut jail, &mut name) {
             Err(Fault::Ended(end)) => Ok(end),
             ended => ended.map_err(|fault| fault.into_reports(self.plan)),
         };
@@ -80,6 +82,7 @@ impl Keeper<'_> {
         // V and D are gone, and so is the memory that was charged to the guest.
         let unclosed = jail.and_then(|jail| jail.close().err());
         crash::point(Step::JailClosed);
+        drop(name);
         let mut left = released.end(&self.options.state, unclosed.into_iter().collect());
         left.extend(unwiped);
         // A device that goes on after its guest has ended is told of, too.
@@ -100,6 +103,7 @@ impl Keeper<'_> {
         assigned: &mut Assigned<'a>,
         tenant: &mut Tenant,
         jail: &mut Option<Jail>,
+        name: &mut Option<state::Running>,
     ) -> Result<RunEnd, Fault> {
         let (plan, options, log) = (self.plan, self.options, self.log);
         let mut stats = Stats::new(plan, self.supervisor.unwrap_or(0));
@@ -107,7 +111,7 @@ impl Keeper<'_> {
         check_kvm()?;
 
         // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
-        let name = state::Running::take(&options.state, &plan.name)?;
+        let name = &*name.insert(state::Running::take(&options.state, &plan.name)?);
         assigned.reserve(&options.state, log)?;
         assigned.write_down(&options.state, cgroup_of(plan)?)?;
         // Before anything is made present in memory, so that it counts as the guest's.
@@ -139,11 +143,13 @@ impl Keeper<'_> {
         ram.forget_view();
         stats.step("sealed", log);
 
+        // What needed more is done: files, devices, memory, cgroups.
+        own::keep_capabilities()?;
         let inspector = Inspector {
             plan,
             supervisor: self.supervisor,
             jail,
-            running: &name,
+            running: name,
             log,
         };
         #[cfg(feature = "breakout")]
@@ -260,11 +266,11 @@ impl Keeper<'_> {
                 earlier.get_or_insert(stopped);
                 None
             }
-            Heard::Stop
-            | Heard::Statistics { .. }
-            | Heard::Guarded
-            | Heard::Call { .. }
-            | Heard::Failed { .. } => None,
+            Heard::Failed { doing, why } => {
+                self.log.warn(&format!("the supervisor: {doing}: {why}"));
+                None
+            }
+            Heard::Stop | Heard::Statistics { .. } | Heard::Guarded | Heard::Call { .. } => None,
         })?;
         if answer.is_none() {
             self.log

@@ -23,6 +23,10 @@ use iommu::{
     sysfs::SysRoot,
     topology::{Topology, function_path, read_driver},
 };
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 use super::{
     assign::{Opened, Taken},
@@ -224,6 +228,19 @@ fn remove_cgroups(root: &SysRoot, cgroup: &Path, guest: &str, log: &Log) -> Resu
     let folder = root.path(cgroup.strip_prefix("/").unwrap_or(cgroup));
     if !folder.exists() {
         return Ok(());
+    }
+    // A run holds this lock as long as it has the cgroups, in whichever state folder it has its name.
+    let lock = fs::File::open(&folder).map_err(failed)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::AGAIN) => {
+            log.say(&format!(
+                "guest {guest} runs again: {} is its own",
+                cgroup.display()
+            ));
+            return Ok(());
+        }
+        Err(errno) => return Err(failed(errno.into())),
     }
     kill_cgroup(&folder)
         .and_then(|()| remove_emptied(&folder))

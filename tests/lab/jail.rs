@@ -431,6 +431,35 @@ fn the_supervisors_jail_leaves_it_nothing() {
 
 #[test]
 #[ignore = "needs a lab host"]
+fn keeper_of_a_running_guest_has_the_capabilities_of_its_table_and_no_other() {
+    let mut guest = GuestFile::small("keeper-caps", "sleep:600").start();
+    guest.wait_for("GUEST init=yes");
+    let kept = KEEPER
+        .iter()
+        .fold(CapabilitySet::empty(), |all, (one, _)| all | *one)
+        .bits();
+    let status = fs::read_to_string(format!("/proc/{}/status", guest.keeper_pid())).unwrap();
+    let value = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    };
+    for (key, expected) in [
+        ("CapInh:", 0),
+        ("CapPrm:", kept),
+        ("CapEff:", kept),
+        ("CapBnd:", kept),
+        ("CapAmb:", 0),
+        ("NoNewPrivs:", 1),
+    ] {
+        assert_eq!(value(key), expected, "{key}\n{status}");
+    }
+    guest.signal("TERM");
+    let (status, transcript) = guest.end();
+    assert_eq!(status.code(), Some(25), "{}", transcript.text());
+}
+
+#[test]
+#[ignore = "needs a lab host"]
 fn spawns_and_ends_a_life_with_the_keepers_capabilities() {
     if !is_alone() {
         return;

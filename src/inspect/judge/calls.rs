@@ -17,12 +17,24 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
         Ok(threads) => threads,
         Err(fact) => return unread(fact),
     };
+    let (meant, count) = match &look.expected.filters {
+        Programs::Exactly(meant) => (meant.as_slice(), meant.len()),
+        Programs::Count(count) => (&[] as &[_], *count),
+    };
     let mut mismatches = Mismatches::default();
     for thread in threads {
         match &thread.status {
-            Ok(status) => mismatches.unless(status.seccomp == 2, || {
-                format!("thread {}: Seccomp is {}", thread.tid, status.seccomp)
-            }),
+            Ok(status) => {
+                mismatches.unless(status.seccomp == 2, || {
+                    format!("thread {}: Seccomp is {}", thread.tid, status.seccomp)
+                });
+                // Also where the filters themselves cannot be read: the first alone would allow what building needs.
+                if let Some(filters) = status.filters {
+                    mismatches.unless(usize::try_from(filters) == Ok(count), || {
+                        format!("thread {}: {filters} filters, not {count}", thread.tid)
+                    });
+                }
+            }
             Err(fact) => mismatches.0.extend(unread(fact).1),
         }
     }
@@ -36,10 +48,6 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
         Err(fact) => return unread(fact),
     };
     mismatches.unless(!live.is_empty(), || "it has no thread".to_owned());
-    let (meant, count) = match &look.expected.filters {
-        Programs::Exactly(meant) => (meant.as_slice(), meant.len()),
-        Programs::Count(count) => (&[] as &[_], *count),
-    };
     for own in live {
         let tid = own.tid;
         mismatches.unless(own.filters.len() == count, || {

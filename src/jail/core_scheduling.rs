@@ -9,7 +9,10 @@ use rustix::{
     },
 };
 
-use crate::error::{ErrorId, Report};
+use crate::{
+    error::{ErrorId, Report},
+    sys::offers::has_single_cores,
+};
 
 /// How it came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub fn share(device: u32, vcpu: u32) -> Result<Cores, Report> {
     match shared {
         Ok(()) => Ok(Cores::Own),
         Err((_, Errno::NODEV)) => Ok(Cores::Single),
+        // A kernel without core scheduling, which is not needed here.
+        Err((_, Errno::INVAL)) if has_single_cores() => Ok(Cores::Single),
         Err((doing, errno)) => Err(Report::new(
             ErrorId::JailFailed,
             "the guest cannot have processor cores to itself",

@@ -23,9 +23,9 @@ use rustix::{
 const HOST_NAME: &[u8] = b"narrows";
 /// A folder that every host has and that the process does not look into: the empty root is mounted here first.
 const MOUNT_POINT: &std::ffi::CStr = c"/dev";
-/// A page at most, no file but the root itself, and nobody may look into it; root alone may go there, without a
-/// capability.
-const EMPTY_OPTIONS: &std::ffi::CStr = c"size=4k,nr_inodes=1,mode=0100";
+/// A page at most, and no file but the root itself. Root alone may go there and look, without a capability: the keeper has
+/// none for it.
+const EMPTY_OPTIONS: &std::ffi::CStr = c"size=4k,nr_inodes=1,mode=0500";
 
 /// How the old root was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

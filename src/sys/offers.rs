@@ -42,3 +42,11 @@ pub fn mseal() -> Result<()> {
 pub fn core_scheduling() -> Result<()> {
     core_scheduling_cookie(getpid(), CoreSchedulingScope::Thread).map(drop)
 }
+
+/// Whether no core of this host runs two threads: then who shares one needs no telling.
+#[must_use]
+pub fn has_single_cores() -> bool {
+    const FILE: &str = "/sys/devices/system/cpu/smt/active";
+    // What cannot be read says nothing.
+    std::fs::read_to_string(FILE).is_ok_and(|text| text.trim() == "0")
+}

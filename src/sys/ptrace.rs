@@ -7,6 +7,8 @@ use std::{io, thread, time::Duration};
 
 use jailed::manifest::{Instruction, MAX_INSTRUCTIONS};
 
+use super::offers::has_single_cores;
+
 /// `PTRACE_SECCOMP_GET_FILTER`. *Source:* `include/uapi/linux/ptrace.h (v6.12)`.
 const GET_FILTER: libc::c_uint = 0x420c;
 /// How long a thread may take to stand still; it does so at its next return to user space.
@@ -144,6 +146,8 @@ pub fn core_cookie(tid: u32) -> io::Result<Option<u64>> {
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         Some(libc::ENODEV) => Ok(None),
+        // A kernel without core scheduling, which is not needed here.
+        Some(libc::EINVAL) if has_single_cores() => Ok(None),
         _ => Err(error),
     }
 }

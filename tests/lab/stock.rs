@@ -84,6 +84,10 @@ fn named_pair_reaches_a_bar() {
 
 #[test]
 #[ignore = "needs a lab host"]
-fn a_kill_that_the_audit_does_not_tell_is_told_so() {
-    violation::signal_without_a_record("the kernel's audit told nothing of it");
+fn a_forbidden_call_is_told_by_name_and_number() {
+    let text = violation::thread_is_forbidden();
+    assert!(
+        text.contains("killed for a forbidden call: clone (56)"),
+        "{text}"
+    );
 }

@@ -169,42 +169,31 @@ pub(super) fn renumbered(tries: &mut Tries<'_>) {
     tries.call(calls::CLOSE_RANGE, [fd, fd, 0, 0, 0, 0]);
 }
 
-/// C21: registers of the device beyond those that D has to reach.
+/// C21: registers of the device beyond those that D has to reach. Where the kernel would go on to the device, it finds
+/// that there is nothing to write, or no place for what it read.
 pub(super) fn other_registers(tries: &mut Tries<'_>) {
     let handoff = tries.handoff();
-    let word = [0xFFFF_FFFF_u64];
-    let place = word.as_ptr().expose_provenance();
     let offset = |value: u64| usize::try_from(value).unwrap_or(calls::NONE);
     for (device, facts) in tries.devices().zip(handoff.functions()) {
+        let mut access = |call, length, at| {
+            tries.call_or(call, [device, 0, length, offset(at), 0, 0], &[calls::FAULT]);
+        };
         let config = facts.config_offset;
         // Status and BARs, capabilities, behind the end.
-        for offset_in in [0, 6, 0x10, 0x34, 0x40, 0x100, facts.config_bytes] {
+        for at in [0, 6, 0x10, 0x34, 0x40, 0x100, facts.config_bytes] {
             for length in [1, 2, 4] {
-                tries.call(
-                    calls::PWRITE64,
-                    [device, place, length, offset(config + offset_in), 0, 0],
-                );
+                access(calls::PWRITE64, length, config + at);
             }
         }
         // The command register by another width, and its second byte alone.
-        tries.call(
-            calls::PWRITE64,
-            [device, place, 4, offset(config + 4), 0, 0],
-        );
-        tries.call(
-            calls::PWRITE64,
-            [device, place, 1, offset(config + 5), 0, 0],
-        );
+        access(calls::PWRITE64, 4, config + 4);
+        access(calls::PWRITE64, 1, config + 5);
         for bar in facts.bars.iter().filter(|bar| bar.span_count > 0) {
-            let mapped = bar.region_offset + bar.spans[0].offset;
-            tries.call(calls::PREAD64, [device, place, 4, offset(mapped), 0, 0]);
+            access(calls::PREAD64, 4, bar.region_offset + bar.spans[0].offset);
         }
         // ROM, VGA and the first region that a driver adds, by VFIO's numbering of 2^40 bytes each.
         for region in [6_u64, 8, 9] {
-            tries.call(
-                calls::PREAD64,
-                [device, place, 4, offset(region << 40), 0, 0],
-            );
+            access(calls::PREAD64, 4, region << 40);
         }
     }
 }

@@ -17,12 +17,18 @@ const UNIX: usize = 1;
 /// A26 and B05: every family of sockets, the rare ones too.
 pub(super) fn families(tries: &mut Tries<'_>) {
     const FAMILIES: usize = 46;
+    // A family, a kind or a protocol that is not there: EAFNOSUPPORT, ESOCKTNOSUPPORT, EPROTONOSUPPORT.
+    const UNKNOWN: [Errno; 3] = [Errno(97), Errno(94), Errno(93)];
     for family in 0..FAMILIES {
         tries.one(|| {
             let open = |kind| attempt(calls::SOCKET, [family, kind, 0, 0, 0, 0]);
-            let first = [STREAM, DATAGRAM, RAW, PACKETS].map(open);
-            let best = first.into_iter().find(Result::is_ok);
-            judge(best.unwrap_or(Err(Errno(97))), &[])
+            let answers = [STREAM, DATAGRAM, RAW, PACKETS].map(open);
+            let is_telling = |answer: &&Result<usize, Errno>| {
+                answer.is_err_and(|errno| !UNKNOWN.contains(&errno))
+            };
+            let works = answers.iter().find(|answer| answer.is_ok());
+            let best = works.or_else(|| answers.iter().find(is_telling));
+            judge(*best.unwrap_or(&answers[0]), &[])
         });
     }
 }

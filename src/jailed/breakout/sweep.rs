@@ -8,13 +8,15 @@ use super::{
     tries::{Tries, judge, wide},
 };
 use crate::{
-    manifest::{Check, Operand, Phase, Role, Rule, Rules, SeccompData, X32},
+    manifest::{ARCH, Check, Operand, Phase, Role, Rule, Rules, SeccompData, X32},
     sys::kvm_abi::RUN,
 };
 
 /// The last number that any kernel so far gives to a call, and one more.
 const CALLS: u32 = 471;
 const EXIT_GROUP: u32 = 231;
+/// `AUDIT_ARCH_I386`.
+const ARCH_32_BIT: u32 = 0x4000_0003;
 
 /// What would end, stop or leave the process, give birth to another, or disturb the host where it is not filtered.
 const DANGEROUS: [usize; 24] = [
@@ -43,6 +45,12 @@ const DANGEROUS: [usize; 24] = [
     13,  // rt_sigaction
     calls::CLOSE_RANGE,
 ];
+
+/// The kernel lets these two past every filter: its own trampolines for probes of user space make them. For whoever is in
+/// none of those, the first ends the process and the second answers `ENXIO`.
+///
+/// *Source:* `kernel/seccomp.c, seccomp_uprobe_exception (v6.18)`.
+pub const PAST_EVERY_FILTER: [u32; 2] = [335, 336];
 
 /// What a call answers that the kernel knows, whatever its arguments.
 fn known(answer: Result<usize, crate::sys::syscall::Errno>) -> Tried {
@@ -77,6 +85,25 @@ pub struct Swept<'a> {
     /// How it is made.
     pub way: Way,
     rule: Option<&'a Rule>,
+}
+
+impl Swept<'_> {
+    /// The call as a filter sees it, where that is told by its number and way: not for [`Way::Allowed`], which is allowed.
+    #[must_use]
+    pub fn data(&self) -> SeccompData {
+        let (number, arch, argument) = match self.way {
+            Way::Ones => (self.number, ARCH, u64::MAX),
+            Way::Zeros | Way::Allowed => (self.number, ARCH, 0),
+            Way::X32 => (self.number | X32, ARCH, u64::MAX),
+            Way::Bits32 => (self.number, ARCH_32_BIT, u64::MAX),
+        };
+        SeccompData {
+            number,
+            arch,
+            instruction_pointer: 0,
+            args: [argument; 6],
+        }
+    }
 }
 
 /// All tries of B01, in order.
@@ -164,10 +191,12 @@ pub(super) fn requests(tries: &mut Tries<'_>) {
         Role::Device => (tries.devices().next(), tries.devices().last()),
     };
     for request in REQUESTS {
-        for fd in first.into_iter().chain(second) {
+        // What a vCPU knows, its VM does not; devices are all of a kind.
+        let is_of_kvm = role == Role::Vcpu && request >> 8 & 0xFF == 0xAE;
+        for fd in first.into_iter().chain(second.filter(|_| is_of_kvm)) {
             let data = SeccompData {
                 number: 16,
-                arch: crate::manifest::ARCH,
+                arch: ARCH,
                 instruction_pointer: 0,
                 args: [fd as u64, *request as u64, 0, 0, 0, 0],
             };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use iommu::Errno;
 use jailed::breakout::{
     record::{Left, Tried},
-    sweep::{Swept, Way, swept},
+    sweep::{PAST_EVERY_FILTER, Swept, Way, swept},
     table::Probe,
     words::letter,
 };
@@ -50,7 +50,7 @@ pub(super) struct Outcome {
     pub blocked: BTreeMap<String, usize>,
     /// How many the kernel knows nothing of.
     pub absent: usize,
-    /// Of the sweep: the calls that the kernel knows and let through, by the way they were made.
+    /// Of the sweep: the calls that the kernel knows and let through, by whether the manifest allows them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub calls: BTreeMap<String, BTreeSet<u32>>,
     /// How many processes it took.
@@ -124,11 +124,17 @@ impl Outcome {
             let Some(try_made) = all.get(index) else {
                 continue;
             };
-            let way = format!("{:?}", try_made.way);
-            self.calls.entry(way).or_default().insert(try_made.number);
-            if try_made.way != Way::Allowed {
+            let is_allowed = try_made.way == Way::Allowed || rules.allows(&try_made.data());
+            let kind = if is_allowed {
+                "allowed"
+            } else if try_made.way == Way::Ones && PAST_EVERY_FILTER.contains(&try_made.number) {
+                "past-every-filter"
+            } else {
                 self.reached.push(index);
-            }
+                "not-allowed"
+            };
+            let calls = self.calls.entry(kind.to_owned()).or_default();
+            calls.insert(try_made.number);
         }
     }
 
@@ -184,5 +190,64 @@ fn refusal(errno: u32) -> String {
         // What was read told nothing: no address, an empty folder.
         Ok(0) | Err(_) => "nothing there".to_owned(),
         Ok(errno) => Errno::new(errno).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jailed::{breakout::table::PROBES, handoff::Handoff, manifest::Phase};
+
+    use super::*;
+
+    fn outcome(reached: Vec<usize>) -> Outcome {
+        let mut outcome = Outcome::new(&PROBES[0], Role::Vcpu, "full");
+        outcome.tries = 600;
+        outcome.reached = reached;
+        outcome
+    }
+
+    #[test]
+    fn a_call_that_the_manifest_does_not_allow_is_a_break_out() {
+        let mut handoff = Handoff::empty();
+        handoff.vcpu_count = 1;
+        let rules = Rules::of(Role::Vcpu, Phase::Run, &handoff);
+        let at = |number, way| {
+            let mut all = swept(&rules);
+            all.position(|s| s.number == number && s.way == way)
+                .unwrap()
+        };
+        let mut fine = outcome(vec![at(202, Way::Allowed), at(336, Way::Ones)]);
+        fine.judge_sweep(&rules);
+        fine.judge();
+        assert_eq!(fine.verdict, Verdict::Prevented);
+        assert_eq!(fine.calls["allowed"], BTreeSet::from([202]));
+        assert_eq!(fine.calls["past-every-filter"], BTreeSet::from([336]));
+        for bad in [
+            at(2, Way::Ones),
+            at(202, Way::Ones),
+            at(202, Way::X32),
+            at(3, Way::Bits32),
+        ] {
+            let mut out = outcome(vec![bad]);
+            out.judge_sweep(&rules);
+            out.judge();
+            assert_eq!(out.verdict, Verdict::Reached, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_other_process_may_end_strictly_and_may_not_crash() {
+        for (end, verdict) in [
+            (End::Hung, Verdict::Prevented),
+            (End::Exited(Ending::PeerBroken as i32), Verdict::Prevented),
+            (End::Exited(Ending::Bug as i32), Verdict::Reached),
+            (End::Signal(libc::SIGSEGV), Verdict::Reached),
+            (End::Signal(libc::SIGSYS), Verdict::Reached),
+        ] {
+            let mut outcome = outcome(vec![0]);
+            outcome.judge_other(end);
+            outcome.judge();
+            assert_eq!(outcome.verdict, verdict, "{end:?}");
+        }
     }
 }

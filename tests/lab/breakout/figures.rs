@@ -5,7 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 /// Probes that are not reached even without any layer, and why; all others must be.
-pub(super) const WITHOUT_CONTROL: [(&str, &str, &str); 2] = [
+pub(super) const WITHOUT_CONTROL: [(&str, &str, &str); 3] = [
+    (
+        "A08",
+        "vd",
+        "the lab's kernel has no handles of files (CONFIG_FHANDLE)",
+    ),
     (
         "C20",
         "vd",
@@ -66,9 +71,14 @@ impl Figures {
     /// The calls that a process could make in the whole sandbox, its own end among them.
     pub(super) fn surface(&self, role: &str) -> BTreeSet<u64> {
         let outcome = &self.probes[&("B01".to_owned(), role.to_owned())]["full"];
-        let calls = outcome["calls"].as_object().unwrap();
-        let numbers = calls.values().flat_map(|list| list.as_array().unwrap());
-        numbers.filter_map(Value::as_u64).collect()
+        let calls = outcome["calls"]["allowed"].as_array().unwrap();
+        calls.iter().filter_map(Value::as_u64).collect()
+    }
+
+    /// The calls that the kernel shows to no filter.
+    fn past_every_filter(&self, role: &str) -> Value {
+        self.probes[&("B01".to_owned(), role.to_owned())]["full"]["calls"]["past-every-filter"]
+            .clone()
     }
 
     /// How many calls the kernel would answer without any layer.
@@ -88,6 +98,27 @@ impl Figures {
             .filter(stops)
             .map(String::as_str)
             .collect()
+    }
+
+    /// How many tries work without any layer, and how many of them each group stops when it alone is there.
+    fn tries_stopped_alone(&self, by: &BTreeMap<String, Value>) -> Value {
+        let reached = |environment: &str| -> BTreeSet<u64> {
+            let list = by[environment]["reached"].as_array().unwrap();
+            list.iter().filter_map(Value::as_u64).collect()
+        };
+        let open = reached("none");
+        let mut counts = json!({ "none": open.len() });
+        for group in &self.groups {
+            let name = format!("only-{group}");
+            // Under a filter one try is made, and the others are those of the whole sandbox.
+            let left = if group == "filter" {
+                reached("full")
+            } else {
+                reached(&name)
+            };
+            counts[group] = json!(open.difference(&left).count());
+        }
+        counts
     }
 
     /// In how many environments that lack one group the probe is still stopped.
@@ -122,6 +153,7 @@ impl Figures {
                 "id": id, "role": role, "title": full["title"], "verdict": full["verdict"],
                 "control": by["none"]["verdict"], "tries": full["tries"], "blocked_by": full["blocked"],
                 "stopped_without_one_layer": depth, "stopped_by_one_layer_alone": alone,
+                "tries_stopped_by_one_layer_alone": self.tries_stopped_alone(by),
             }));
         }
         let prevented = |role: &str| {
@@ -137,7 +169,7 @@ impl Figures {
         let surface = |role: &str| {
             json!({
                 "calls": self.surface(role), "count": self.surface(role).len(),
-                "without_any_layer": self.surface_without(role),
+                "without_any_layer": self.surface_without(role), "past_every_filter": self.past_every_filter(role),
             })
         };
         json!({
@@ -156,21 +188,36 @@ impl Figures {
 
     /// The table of layers: what shows each.
     pub(super) fn table(&self) -> String {
-        let mut text = String::from("| layer | alone it stops | for example |\n|---|---|---|\n");
+        let mut text = String::from(
+            "| layer | probes it stops alone | tries it stops alone | for example |\n|---|---|---|---|\n",
+        );
+        let controlled: Vec<_> = self
+            .probes
+            .iter()
+            .filter(|(_, by)| verdict(&by["none"]) == "reached")
+            .collect();
         for group in &self.groups {
-            let stopped: Vec<String> = self
-                .probes
+            let stopped: Vec<String> = controlled
                 .iter()
-                .filter(|(_, by)| verdict(&by["none"]) == "reached")
                 .filter(|(_, by)| self.stopped_alone(by).contains(&group.as_str()))
                 .map(|((id, role), _)| format!("{role}:{id}"))
                 .collect();
-            let examples = stopped.iter().take(6).cloned().collect::<Vec<_>>();
+            let (mut open, mut closed) = (0, 0);
+            for (_, by) in &controlled {
+                let tries = self.tries_stopped_alone(by);
+                open += tries["none"].as_u64().unwrap();
+                closed += tries[group].as_u64().unwrap();
+            }
             text += &format!(
-                "| {group} | {} of {} | {} |\n",
+                "| {group} | {} of {} | {closed} of {open} | {} |\n",
                 stopped.len(),
-                self.probes.len(),
-                examples.join(", ")
+                controlled.len(),
+                stopped
+                    .iter()
+                    .take(6)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(", ")
             );
         }
         text

@@ -237,9 +237,9 @@ fn two_guests_are_different_users() {
         .flat_map(|pid| status(pid, "Uid:"))
         .collect();
     assert_eq!(users.len(), 4, "{users:?}");
-    // A third of the same name has no cgroup to go to.
-    let text = GuestFile::small("jail-one", "sleep:90").refused(1);
-    assert!(text.contains("error[cgroup-unusable]"), "{text}");
+    // A third of the same name has no cgroup to go to, and is refused before it looks for one.
+    let text = GuestFile::small("jail-one", "sleep:90").refused(3);
+    assert!(text.contains("error[guest-name-taken]"), "{text}");
     stop(one);
     stop(other);
     assert_all_given_back();

@@ -21,6 +21,8 @@ const OTHER_ARCHES: [u32; 5] = [0x4000_0003, 0xC000_00B7, ARCH ^ 1, 0, u32::MAX]
 const ODD: [u32; 5] = [1, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFE, u32::MAX];
 /// How many differences are told; the rest is counted.
 const TOLD: usize = 16;
+/// The word of the number.
+const NUMBER: u16 = 1;
 /// Words that are arguments'.
 const ARGUMENTS: u16 = 0xFFF0;
 
@@ -75,7 +77,11 @@ pub(super) fn compare(
         trial.without_arguments(data(number, ARCH));
     }
     for arch in OTHER_ARCHES {
-        for number in (0..NUMBERS).chain([X32, u32::MAX]) {
+        if trial.without_arguments(data(0, arch)) & NUMBER == 0 {
+            // What decided was the convention: the same for all numbers.
+            continue;
+        }
+        for number in (1..NUMBERS).chain([X32, u32::MAX]) {
             trial.without_arguments(data(number, arch));
         }
     }
@@ -101,13 +107,16 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Tries a call that no rule is about: one question, unless the filter looks at an argument.
-    fn without_arguments(&mut self, call: SeccompData) {
+    /// Tries a call that no rule is about: one question, unless the filter looks at an argument. Gives the words that it
+    /// looked at.
+    fn without_arguments(&mut self, call: SeccompData) -> u16 {
         self.compared.clear();
-        if self.one(&call) & ARGUMENTS != 0 {
+        let words = self.one(&call);
+        if words & ARGUMENTS != 0 {
             self.vary(&call, &BTreeMap::new());
             self.ways(&call);
         }
+        words
     }
 
     /// Takes every way through the filters once.
@@ -125,8 +134,9 @@ impl Trial<'_> {
         let mut wanted = wanted(own);
         let descriptors = (0..behind.saturating_add(8)).chain([1023, 1024]);
         wanted.entry(FIRST_ARG).or_default().extend(descriptors);
-        let requests = names::REQUESTS.iter().map(|(request, _)| *request);
-        let requests: BTreeSet<u32> = requests.collect();
+        let has_requests = names::call(number) == "ioctl";
+        let requests = names::REQUESTS.iter().filter(|_| has_requests);
+        let requests: BTreeSet<u32> = requests.map(|(request, _)| *request).collect();
         let second = wanted.entry(FIRST_ARG + 2).or_default();
         second.extend(&requests);
 
@@ -148,9 +158,7 @@ impl Trial<'_> {
             self.vary(base, &wanted);
         }
         self.ways(&data(number, ARCH));
-        if own.iter().any(|rule| checks_request(rule)) {
-            self.pairs(&bases, &wanted, &requests);
-        }
+        self.pairs(&bases, &wanted, &requests);
     }
 
     /// Every descriptor with every request.
@@ -289,13 +297,6 @@ fn corner(rule: &Rule, is_first: bool) -> SeccompData {
         *arg = if is_first { first } else { last };
     }
     call
-}
-
-/// Whether a rule is about one request of a descriptor.
-fn checks_request(rule: &Rule) -> bool {
-    let is_ioctl = names::call(rule.call) == "ioctl";
-    let mut checks = rule.checks.iter().flatten();
-    is_ioctl && checks.any(|check| check.argument == 1)
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub(super) enum Step {
     VcpuStarted,
     /// V has built the guest.
     VcpuReady,
+    /// Both were found to be what they are meant to be.
+    Inspected,
     /// Both were told to go.
     Gone,
     /// The guest has ended; V is gone.
@@ -94,6 +96,7 @@ const STEPS: &[(Step, &str, Reached)] = {
         (Step::DeviceReady, "device-ready", Once),
         (Step::VcpuStarted, "vcpu-started", Once),
         (Step::VcpuReady, "vcpu-ready", Once),
+        (Step::Inspected, "inspected", Once),
         (Step::Gone, "gone", Once),
         (Step::VcpuStopped, "vcpu-stopped", Once),
         (Step::DeviceStopped, "device-stopped", Once),

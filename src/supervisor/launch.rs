@@ -202,10 +202,13 @@ pub(super) fn launch(
                 inspector.admit(programs, parts.handoff, device, vcpu)
             })
         })
+        .inspect(|()| crash::point(Step::Inspected))
         .and_then(|()| go(&device_start))
         .and_then(|()| go(&vcpu_start));
     if let Err(fault) = gone {
-        return Err(stopped(fault, &mut [&mut vcpu, &mut device]));
+        let mut both = [&mut device, &mut vcpu];
+        let fault = or_died(fault, &mut both, link);
+        return Err(stopped(fault, &mut both));
     }
     crash::point(Step::Gone);
     Ok(Running {
@@ -243,6 +246,28 @@ fn start(
     };
     let spawned = jail.spawn(member, program, &descriptors)?;
     Ok(Process::new(role, spawned.child))
+}
+
+/// The fault, unless a process has died: then what was found of it is not what went wrong.
+fn or_died(fault: Fault, processes: &mut [&mut Process], link: &Link) -> Fault {
+    if !matches!(fault, Fault::Reported(_) | Fault::Refused(_)) {
+        return fault;
+    }
+    for process in processes {
+        let role = process.role;
+        let doing = format!("waiting for {} after: {fault:?}", role.program());
+        let died = match process.ended() {
+            Ok(None) => continue,
+            Ok(Some(ended)) => forbidden(process, ended, link).map(|call| Fault::DiedInSetup {
+                role,
+                status: Some(ended),
+                call,
+            }),
+            Err(error) => Err(error),
+        };
+        return died.unwrap_or_else(Fault::io(doing));
+    }
+    fault
 }
 
 /// Ends what was started, and keeps the first fault.

@@ -20,10 +20,10 @@ struct Unit {
 
 impl Unit {
     fn new(name: &'static str, words: &str, device: &str) -> Self {
-        Self::of(name, GuestFile::small(name, words).device(device))
+        Self::of(name, &GuestFile::small(name, words).device(device))
     }
 
-    fn of(name: &'static str, file: GuestFile) -> Self {
+    fn of(name: &'static str, file: &GuestFile) -> Self {
         fs::create_dir_all("/etc/narrows").unwrap();
         fs::copy(file.write(), format!("/etc/narrows/{name}.toml")).unwrap();
         Self { name }
@@ -226,7 +226,7 @@ fn a_guest_of_which_a_half_is_killed_is_started_again() {
 fn a_forbidden_call_is_told_by_name() {
     let unit = Unit::of(
         "forbidden",
-        GuestFile::small("forbidden", "lspci")
+        &GuestFile::small("forbidden", "lspci")
             .vcpus(2)
             .device(&host::nic(0)),
     );

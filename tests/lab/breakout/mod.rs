@@ -37,6 +37,10 @@ fn harness(file: &GuestFile, more: &[&str], words: &[String]) -> String {
 
 #[test]
 #[ignore = "needs a lab host"]
+#[expect(
+    clippy::print_stdout,
+    reason = "the figures are what this test is run for"
+)]
 fn no_probe_gets_out_of_v_or_d_and_every_one_has_its_control() {
     let mut canaries = Canaries::new();
     let pinned = host::pinned_pages();

@@ -2,7 +2,7 @@
 //!
 //! On entry: functions that the plan has checked, unbound or bound to vfio-pci. On exit of [`Assigned::open`]: each is
 //! attached to the guest's own IOMMU context, reset, and silent, which was read back from the hardware. They are given
-//! back by [`Assigned::release`].
+//! back by [`Taken::release`].
 
 use std::{
     io,

@@ -1,9 +1,9 @@
 //! The supervisor S and the keeper K of one guest: who watches what hostile hands can write to, and who touches the host.
 //!
 //! On entry: a [`Plan`], which passed every check, and the privilege to carry it out. [`run`] splits the process: K, the
-//! child, builds the guest and takes it apart ([`keeper`]); S, whom the operator started, copies the console and reads the
-//! kernel log ([`watch`]), and gives everything else up before the guest's first instruction. What S says to K are the few
-//! words of [`link`]. On exit: both are gone, the devices are as they were before, the RAM is gone, V and D are gone.
+//! child, builds the guest and takes it apart (`keeper`); S, whom the operator started, copies the console and reads the
+//! kernel log (`watch`), and gives everything else up before the guest's first instruction. What S says to K are the few
+//! words of `link`. On exit: both are gone, the devices are as they were before, the RAM is gone, V and D are gone.
 
 mod apart;
 mod assign;

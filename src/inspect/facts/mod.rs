@@ -136,7 +136,7 @@ impl Proc {
         folder.parse("stat", FILE_BYTES, status::started)
     }
 
-    /// The namespaces of `pid`, in the order of [`NAMESPACES`].
+    /// The namespaces of `pid`, in the order of `NAMESPACES`.
     #[must_use]
     pub fn namespaces(&self, pid: u32) -> Vec<Known<u64>> {
         let folder = Folder(self.0.join(pid.to_string()));

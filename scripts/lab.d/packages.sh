@@ -116,7 +116,7 @@ newest_package() {
 # get_packages: makes $ROOT, the private tree with programs and the stock kernel.
 get_packages() {
     local key config home kernel deb new=$CACHE/root.new
-    key=$(printf '%s\n' 4 "$LAB_SUITE" "$LAB_QEMU_SUITE" "${LAB_PROGRAMS[@]}" | checksum)
+    key=$(printf '%s\n' 5 "$LAB_SUITE" "$LAB_QEMU_SUITE" "${LAB_PROGRAMS[@]}" | checksum)
     ! is_fresh "$ROOT" "$key" || return 0
 
     config=$(private_apt "$LAB_SUITE")
@@ -137,6 +137,7 @@ get_packages() {
     for deb in "$home"/archives/linux-image-*.deb $(chosen_packages "$config" "${LAB_PROGRAMS[@]}"); do
         unpack_package "$deb" "$new"
     done
+    mend_emulator "$new/usr/bin/qemu-system-x86_64"
     progress "indexing kernel modules..."
     ROOT=$new private usr/sbin/depmod -b "$new/usr" "${kernel#linux-image-}"
     settle "$new" "$ROOT" "$key"

@@ -14,24 +14,15 @@ const COUNTERS: [&str; 6] = [
 ];
 const TRACING: &str = "/sys/kernel/tracing";
 
-/// What `scripts/test` looks for: the guest's only processor spins with its interrupts off, so nothing of Narrows is
-/// asked and nothing of it can help. Seen now and then under load; lab.d/README.md tells more.
-const SPINS: &str = "HUNG GUEST: its kernel spins at one instruction and asks nothing of anybody";
-
 /// Looks twice at a run, so that what moves can be told from what stands still.
 pub(crate) fn look(supervisor: u32) -> String {
     let mut text = String::new();
-    let mut places = Vec::new();
     for _ in 0..2 {
         for pid in family(supervisor) {
             threads(&mut text, pid);
         }
         vcpus(&mut text);
-        places.extend(trace(&mut text));
-    }
-    places.dedup();
-    if places.len() == 1 {
-        writeln!(text, "{SPINS}").unwrap();
+        trace(&mut text);
     }
     text
 }
@@ -92,13 +83,12 @@ fn vcpus(text: &mut String) {
     }
 }
 
-/// What KVM does within a second; the last lines of it. Where the guest was each time that the host interrupted it; a
-/// place that is none where it left for another reason.
-fn trace(text: &mut String) -> Vec<String> {
+/// What KVM does within a second; the last lines of it.
+fn trace(text: &mut String) {
     let set = |name: &str, value: &str| fs::write(format!("{TRACING}/{name}"), value);
     if set("trace", "").and(set("events/kvm/enable", "1")).is_err() {
         writeln!(text, "KVM cannot be traced here").unwrap();
-        return Vec::new();
+        return;
     }
     thread::sleep(Duration::from_secs(1));
     set("events/kvm/enable", "0").unwrap();
@@ -111,17 +101,6 @@ fn trace(text: &mut String) -> Vec<String> {
     for line in lines.iter().rev().take(10).rev() {
         writeln!(text, "{line}").unwrap();
     }
-    let mut places: Vec<String> = lines
-        .iter()
-        .filter_map(|line| line.split_once("kvm_exit: ")?.1.split_once(" reason "))
-        .map(|(_, rest)| match rest.strip_prefix("interrupt rip ") {
-            Some(rest) => rest.split(' ').next().unwrap_or("").to_owned(),
-            None => "elsewhere".to_owned(),
-        })
-        .collect();
-    places.sort_unstable();
-    places.dedup();
-    places
 }
 
 fn read(path: &Path) -> String {

@@ -85,6 +85,11 @@ impl GuestFile {
         self
     }
 
+    pub(crate) fn memory_of_node(mut self, size: &str, node: u32) -> Self {
+        self.memory = format!("memory = {{ size = \"{size}\", numa_node = {node} }}");
+        self
+    }
+
     pub(crate) fn kernel(mut self, path: &'static str) -> Self {
         self.kernel = path;
         self

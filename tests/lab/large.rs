@@ -1,4 +1,6 @@
-//! A guest whose RAM goes on above 4 GiB, on a lab host that has as much.
+//! A guest whose RAM goes on above 4 GiB, on a lab host that has as much, in two NUMA nodes.
+
+use std::fs;
 
 use crate::{
     attack::{Attacker, assert_tables_are_the_ledger, check_edges, with_edu},
@@ -42,4 +44,30 @@ fn hole_below_4_gib_is_out_of_reach() {
     check_edges(&mut guest, END, &[("the page behind RAM", END)]);
     assert_tables_are_the_ledger(&guest.guest, &host::fact("EDU"), None);
     guest.off();
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn ram_is_of_the_node_that_the_guest_file_names() {
+    for node in [0, 1] {
+        let mut guest = GuestFile::small("node", "nvme,sleep:3")
+            .memory_of_node("256M", node)
+            .device(&host::nvme(0))
+            .start();
+        guest.wait_for("GUEST nvme=");
+        let file = format!("/proc/{}/numa_maps", guest.child_pid("narrows-vcpu"));
+        let text = fs::read_to_string(file).unwrap();
+        let ram = text.lines().find(|line| line.contains("narrows-ram"));
+        let pages = |of: u32| -> u64 {
+            let start = format!("N{of}=");
+            let mut words = ram.unwrap().split_whitespace();
+            let word = words.find_map(|word| word.strip_prefix(&start));
+            word.map_or(0, |number| number.parse().unwrap())
+        };
+        assert!(pages(node) > 0, "{text}");
+        assert_eq!(pages(1 - node), 0, "RAM of the other node: {text}");
+        let (status, transcript) = guest.end();
+        assert_eq!(status.code(), Some(0), "{}", transcript.text());
+        assert_nvme(&transcript, 0);
+    }
 }

@@ -56,6 +56,22 @@ fn every_probe_has_an_id_of_its_own_and_a_process() {
     assert!(PROBES.is_sorted_by_key(|probe| probe.id));
 }
 
+/// A signal that no row names is a crash: a row is for the tries it says, and says why.
+#[test]
+fn a_signal_answers_only_the_tries_that_its_row_names() {
+    const SIGILL: i32 = 4;
+    const SIGSEGV: i32 = 11;
+    for ended in PROBES.iter().flat_map(|probe| probe.signals) {
+        assert!(!ended.reason.is_empty() && ended.tries.0 <= ended.tries.1);
+    }
+    let sweep = find("B01", Role::Vcpu).unwrap();
+    assert!(sweep.reason_of(335, SIGILL).is_some());
+    assert_eq!(sweep.reason_of(334, SIGILL), None);
+    assert_eq!(sweep.reason_of(336, SIGILL), None);
+    assert_eq!(sweep.reason_of(335, SIGSEGV), None);
+    assert_eq!(find("C20", Role::Vcpu).unwrap().reason_of(0, SIGSEGV), None);
+}
+
 /// One test for all that writes: the record lies at a fixed address.
 #[test]
 fn record_tells_what_came_of_each_try_and_which_was_not_answered() {

@@ -40,10 +40,18 @@ pub(super) fn new_code(tries: &mut Tries<'_>) {
         [stack, PAGE, READ_WRITE | EXECUTE, 0, 0, 0],
     );
     tries.call(calls::MPROTECT, [text, PAGE, READ_WRITE | EXECUTE, 0, 0, 0]);
-    tries.call(
-        calls::PKEY_MPROTECT,
-        [stack, PAGE, READ_EXECUTE, calls::NONE, 0, 0],
-    );
+    // Not of the stack: where it works the process would have none to go on with.
+    tries.one(|| {
+        then(fresh(READ_WRITE), &[], |page| {
+            judge(
+                attempt(
+                    calls::PKEY_MPROTECT,
+                    [page, PAGE, READ_EXECUTE, calls::NONE, 0, 0],
+                ),
+                &[],
+            )
+        })
+    });
     tries.one(|| {
         then(fresh(READ_WRITE), &[], |page| {
             judge(

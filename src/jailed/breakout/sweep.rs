@@ -46,11 +46,13 @@ const DANGEROUS: [usize; 24] = [
     calls::CLOSE_RANGE,
 ];
 
+/// The first of the two below.
+pub(super) const URETPROBE: u32 = 335;
 /// The kernel lets these two past every filter: its own trampolines for probes of user space make them. For whoever is in
 /// none of those, the first ends the process and the second answers `ENXIO`.
 ///
 /// *Source:* `kernel/seccomp.c, seccomp_uprobe_exception (v6.18)`.
-pub const PAST_EVERY_FILTER: [u32; 2] = [335, 336];
+pub const PAST_EVERY_FILTER: [u32; 2] = [URETPROBE, 336];
 
 /// What a call answers that the kernel knows, whatever its arguments.
 fn known(answer: Result<usize, crate::sys::syscall::Errno>) -> Tried {

@@ -14,7 +14,33 @@ pub struct Probe {
     pub roles: &'static [Role],
     /// What it leaves behind where it succeeds.
     pub leaves: Leaves,
+    /// What may end it besides the filter. Any other signal is a crash, of which nobody knows what it prevented.
+    pub signals: &'static [Ended],
     pub(super) run: fn(&mut Tries<'_>),
+}
+
+/// A signal that answers a try.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// The first and the last try that it answers.
+    pub tries: (usize, usize),
+    /// The signal.
+    pub signal: i32,
+    /// Why it comes, and why it means that the way was closed.
+    pub reason: &'static str,
+}
+
+const SIGILL: i32 = 4;
+
+impl Probe {
+    /// Why this signal answers try `index`; `None` where it does not.
+    #[must_use]
+    pub fn reason_of(&self, index: usize, signal: i32) -> Option<&'static str> {
+        let is_it = |ended: &&Ended| {
+            ended.signal == signal && (ended.tries.0..=ended.tries.1).contains(&index)
+        };
+        self.signals.iter().find(is_it).map(|ended| ended.reason)
+    }
 }
 
 /// What a probe that succeeds leaves behind.
@@ -132,12 +158,19 @@ pub const PROBES: &[Probe] = &[
         BOTH,
         files::through_proc,
     ),
-    probe(
-        "A38",
-        "run a program that changes its user",
-        BOTH,
-        processes::set_uid_program,
-    ),
+    Probe {
+        signals: &[Ended {
+            tries: (0, 0),
+            signal: SIGILL,
+            reason: "the program ran, found that its user had not changed, and ended itself",
+        }],
+        ..probe(
+            "A38",
+            "run a program that changes its user",
+            BOTH,
+            processes::set_uid_program,
+        )
+    },
     probe(
         "A40",
         "call by another convention",
@@ -157,7 +190,15 @@ pub const PROBES: &[Probe] = &[
         BOTH,
         files::device_inventory,
     ),
-    probe("B01", "make every call there is", BOTH, sweep::calls),
+    Probe {
+        signals: &[Ended {
+            // The first tries are the calls in the order of their numbers.
+            tries: (sweep::URETPROBE as usize, sweep::URETPROBE as usize),
+            signal: SIGILL,
+            reason: "the kernel's own trampoline, which no filter sees, is for who was probed",
+        }],
+        ..probe("B01", "make every call there is", BOTH, sweep::calls)
+    },
     on_device(
         "B03",
         "make every request on descriptors",
@@ -277,6 +318,7 @@ const fn probe(
         title,
         roles,
         leaves: Leaves::Nothing,
+        signals: &[],
         run,
     }
 }

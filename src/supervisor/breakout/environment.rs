@@ -86,6 +86,12 @@ impl Environment {
         !self.ablated.contains(&"seccomp")
     }
 
+    /// Whether everything is left away.
+    pub(super) fn is_bare(&self) -> bool {
+        let mut layers = GROUPS.iter().flat_map(|group| group.layers);
+        layers.all(|layer| self.ablated.contains(layer))
+    }
+
     /// Whether nothing is left away.
     pub(super) fn is_full(&self) -> bool {
         self.ablated.is_empty()
@@ -109,5 +115,11 @@ mod tests {
         }
         assert!(all[0].is_full() && all[0].is_filtered());
         assert!(!all[all.len() - 1].is_filtered());
+        let bare: Vec<&str> = all
+            .iter()
+            .filter(|e| e.is_bare())
+            .map(|e| e.name.as_str())
+            .collect();
+        assert_eq!(bare, ["none"]);
     }
 }

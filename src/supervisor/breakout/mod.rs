@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jailed::{breakout::table::PROBES, manifest::Role};
+use jailed::{
+    breakout::table::{PROBES, Probe},
+    manifest::Role,
+};
 use serde::Serialize;
 
 pub(super) use self::queue::Harness;
@@ -35,10 +38,29 @@ pub struct Asked {
     pub json: PathBuf,
 }
 
+impl Asked {
+    /// Whether processes are wanted with a layer less. To make one the keeper needs what it gives up before other guests:
+    /// capabilities to hand on, a bounding set to empty outside of a user namespace.
+    #[must_use]
+    pub(super) fn leaves_layers_away(&self) -> bool {
+        let mut all = Environment::all().into_iter();
+        all.any(|one| !one.is_full() && is_asked(&self.environments, &one.name))
+    }
+}
+
+/// An environment, and what it took.
+#[derive(Clone, Debug, Serialize)]
+struct Done {
+    #[serde(flatten)]
+    environment: Environment,
+    launches: usize,
+    milliseconds: u128,
+}
+
 /// What came of everything.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Figures {
-    environments: Vec<Environment>,
+    environments: Vec<Done>,
     /// How often V and D were launched.
     launches: usize,
     /// How long that took, all of it.
@@ -59,11 +81,19 @@ pub(super) fn run(harness: &mut Harness<'_, '_>, asked: &Asked, log: &Log) -> Re
             continue;
         }
         log.say(&format!("environment {}", environment.name));
-        let queue = |role| Queue::new(PROBES, role, |id| is_asked(&asked.probes, id));
+        let (started, before) = (Instant::now(), harness.launches);
+        let is_wanted = |probe: &Probe| {
+            is_asked(&asked.probes, probe.id) && queue::is_tried_in(&environment, probe)
+        };
+        let queue = |role| Queue::new(PROBES, role, is_wanted);
         let queues = [queue(Role::Vcpu), queue(Role::Device)];
         let outcomes = harness.run(&environment, &asked.words, queues)?;
         figures.outcomes.extend(outcomes);
-        figures.environments.push(environment);
+        figures.environments.push(Done {
+            environment,
+            launches: harness.launches - before,
+            milliseconds: started.elapsed().as_millis(),
+        });
     }
     figures.launches = harness.launches;
     figures.milliseconds = begin.elapsed().as_millis();
@@ -75,4 +105,21 @@ pub(super) fn run(harness: &mut Harness<'_, '_>, asked: &Asked, log: &Log) -> Re
 
 fn is_asked(names: &[String], name: &str) -> bool {
     names.is_empty() || names.iter().any(|wanted| wanted == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keeper_keeps_what_it_leaves_layers_away_with_only_where_it_does() {
+        let asked = |environments: &[&str]| Asked {
+            environments: environments.iter().map(|name| (*name).to_owned()).collect(),
+            ..Asked::default()
+        };
+        assert!(!asked(&["full"]).leaves_layers_away());
+        for environments in [&[][..], &["none"], &["full", "without-landlock"]] {
+            assert!(asked(environments).leaves_layers_away(), "{environments:?}");
+        }
+    }
 }

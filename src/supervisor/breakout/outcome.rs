@@ -23,6 +23,9 @@ pub(super) enum Verdict {
     Prevented,
     /// A try worked.
     Reached,
+    /// It ended in the middle of a try by a signal that neither the filter sends nor its row names: whatever stopped it
+    /// was no layer, and what would have come of it is not known.
+    Crashed,
     /// This kernel has nothing to try.
     Absent,
     /// The probe did not run, or not to its end.
@@ -32,6 +35,8 @@ pub(super) enum Verdict {
 /// What came of a probe.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Outcome {
+    #[serde(skip)]
+    probe: &'static Probe,
     /// Its id.
     pub id: &'static str,
     /// Its title.
@@ -48,6 +53,9 @@ pub(super) struct Outcome {
     pub reached: Vec<usize>,
     /// How many tries were refused, by what refused them: `filter`, an errno, `signal N`.
     pub blocked: BTreeMap<String, usize>,
+    /// The tries in which the process crashed, with the signal.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub crashed: BTreeMap<usize, i32>,
     /// How many the kernel knows nothing of.
     pub absent: usize,
     /// Of the sweep: the calls that the kernel knows and let through, by whether the manifest allows them.
@@ -74,6 +82,7 @@ pub(super) enum End {
 impl Outcome {
     pub(super) fn new(probe: &'static Probe, role: Role, environment: &str) -> Self {
         Self {
+            probe,
             id: probe.id,
             title: probe.title,
             role: letter(role),
@@ -82,6 +91,7 @@ impl Outcome {
             tries: 0,
             reached: Vec::new(),
             blocked: BTreeMap::new(),
+            crashed: BTreeMap::new(),
             absent: 0,
             calls: BTreeMap::new(),
             launches: 0,
@@ -90,7 +100,12 @@ impl Outcome {
     }
 
     /// Adds what one process left behind; the try to go on with, where the process ended in the middle of one.
-    pub(super) fn add(&mut self, left: Option<Left<'_>>, end: End) -> Option<usize> {
+    pub(super) fn add(
+        &mut self,
+        left: Option<Left<'_>>,
+        end: End,
+        is_filtered: bool,
+    ) -> Option<usize> {
         self.launches += 1;
         let Some(left) = left.filter(Left::has_begun) else {
             self.remark = Some(format!("the probe did not begin: {end:?}"));
@@ -108,8 +123,13 @@ impl Outcome {
         match (pending, end) {
             (None, _) if left.is_done() => return None,
             (None, _) => self.remark = Some(format!("ended between two tries: {end:?}")),
-            (Some(_), End::Signal(libc::SIGSYS)) => self.block("filter".to_owned()),
-            (Some(_), End::Signal(signal)) => self.block(format!("signal {signal}")),
+            (Some(_), End::Signal(libc::SIGSYS)) if is_filtered => self.block("filter".to_owned()),
+            (Some(index), End::Signal(signal)) => match self.probe.reason_of(index, signal) {
+                Some(reason) => self.block(format!("signal {signal}: {reason}")),
+                None => {
+                    self.crashed.insert(index, signal);
+                }
+            },
             // It runs another program, waits in the kernel, or has left.
             (Some(index), End::Exited(_) | End::Hung) => self.reached.push(index),
         }
@@ -171,6 +191,8 @@ impl Outcome {
     pub(super) fn judge(&mut self) {
         self.verdict = if !self.reached.is_empty() {
             Verdict::Reached
+        } else if !self.crashed.is_empty() {
+            Verdict::Crashed
         } else if self.remark.is_some() || self.tries == 0 {
             Verdict::Inconclusive
         } else if self.absent == self.tries {
@@ -195,7 +217,11 @@ fn refusal(errno: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jailed::{breakout::table::PROBES, handoff::Handoff, manifest::Phase};
+    use jailed::{
+        breakout::{record::BYTES, table::PROBES},
+        handoff::Handoff,
+        manifest::Phase,
+    };
 
     use super::*;
 
@@ -233,6 +259,48 @@ mod tests {
             out.judge();
             assert_eq!(out.verdict, Verdict::Reached, "{bad}");
         }
+    }
+
+    /// What a process leaves that was ended in the middle of its first try.
+    fn left_in_first_try() -> Vec<u8> {
+        let mut bytes = vec![0; BYTES];
+        // Running, one try, begun.
+        bytes[0] = 1;
+        bytes[4] = 1;
+        bytes[8] = 1;
+        bytes
+    }
+
+    #[test]
+    fn only_the_filters_signal_stops_a_probe_and_only_where_there_is_one() {
+        let bytes = left_in_first_try();
+        for (id, signal, is_filtered, verdict) in [
+            ("C12", libc::SIGSYS, true, Verdict::Prevented),
+            ("C12", libc::SIGSYS, false, Verdict::Crashed),
+            ("C12", libc::SIGSEGV, true, Verdict::Crashed),
+            ("C12", libc::SIGKILL, true, Verdict::Crashed),
+            ("C12", libc::SIGILL, false, Verdict::Crashed),
+            // Its row names this one, and no other.
+            ("A38", libc::SIGILL, false, Verdict::Prevented),
+            ("A38", libc::SIGBUS, false, Verdict::Crashed),
+        ] {
+            let probe = PROBES.iter().find(|probe| probe.id == id).unwrap();
+            let mut outcome = Outcome::new(probe, Role::Vcpu, "full");
+            let next = outcome.add(Left::new(&bytes), End::Signal(signal), is_filtered);
+            outcome.judge();
+            assert_eq!(outcome.verdict, verdict, "{id} {signal} {is_filtered}");
+            assert_eq!(next, Some(1), "the next try is made");
+        }
+    }
+
+    /// An attacker that crashes has not attacked, however well the other process did.
+    #[test]
+    fn an_attack_on_the_other_process_that_crashed_shows_nothing() {
+        let mut outcome = outcome(Vec::new());
+        outcome.crashed.insert(0, libc::SIGSEGV);
+        outcome.judge_other(End::Hung);
+        outcome.judge();
+        assert_eq!(outcome.verdict, Verdict::Crashed);
     }
 
     #[test]

@@ -58,9 +58,9 @@ impl Queue {
     pub(super) fn new(
         probes: &'static [Probe],
         role: Role,
-        is_asked: impl Fn(&str) -> bool,
+        is_wanted: impl Fn(&Probe) -> bool,
     ) -> Self {
-        let own = |probe: &&Probe| probe.roles.contains(&role) && is_asked(probe.id);
+        let own = |probe: &&Probe| probe.roles.contains(&role) && is_wanted(probe);
         let waiting = probes.iter().filter(own).map(|probe| (probe, 0, None));
         Self {
             role,
@@ -167,7 +167,10 @@ impl Harness<'_, '_> {
         let mut must_reset = false;
         for (index, turn) in turns.iter_mut().enumerate() {
             let Some(turn) = turn else { continue };
-            let from = turn.outcome.add(Left::new(&records[index]), ends[index]);
+            let left = Left::new(&records[index]);
+            must_reset |= may_have_reached_devices(turn.probe, left, ends[index]);
+            let is_filtered = environment.is_filtered();
+            let from = turn.outcome.add(left, ends[index], is_filtered);
             if turn.probe.leaves == Leaves::Other {
                 turn.outcome.judge_other(ends[1 - index]);
             }
@@ -175,12 +178,30 @@ impl Harness<'_, '_> {
             let is_whole = environment.is_full() || !environment.is_filtered();
             let has_more = is_whole && turn.probe.leaves != Leaves::Other;
             next[index] = from.filter(|_| has_more);
-            must_reset |= turn.probe.leaves != Leaves::Nothing;
         }
         if must_reset {
             self.assigned.reset_for_reboot()?;
         }
         Ok(next)
+    }
+}
+
+/// Whether a probe has a claim in an environment. An attack on the other process meets that one's own checks and no layer:
+/// it is tried in the whole sandbox, and once more without any.
+pub(super) fn is_tried_in(environment: &Environment, probe: &Probe) -> bool {
+    probe.leaves != Leaves::Other || environment.is_full() || environment.is_bare()
+}
+
+/// Whether devices have to be reset after a probe: not where the filter ended it at its first call, as it mostly does in
+/// the whole sandbox. A reset takes three times as long as a launch.
+fn may_have_reached_devices(probe: &Probe, left: Option<Left<'_>>, end: End) -> bool {
+    match probe.leaves {
+        Leaves::Nothing => false,
+        Leaves::Other => true,
+        Leaves::Device => {
+            let has_answers = left.is_none_or(|left| left.answered().next().is_some());
+            has_answers || end != End::Signal(libc::SIGSYS)
+        }
     }
 }
 

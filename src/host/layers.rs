@@ -75,7 +75,7 @@ impl Reader<'_> {
             Layer::Capabilities => self.line("proc/self/status", "CapAmb:"),
             Layer::Uid => self.line("proc/self/status", "Uid:"),
             Layer::UserNamespace => self.namespace("user", "user"),
-            Layer::MountNamespace => self.namespace("mnt", "mnt"),
+            Layer::MountNamespace => self.mount_namespace(),
             Layer::PidNamespace => self.namespace("pid", "pid"),
             Layer::NetNamespace => self.namespace("net", "net"),
             Layer::IpcNamespace => self.namespace("ipc", "ipc"),
@@ -183,6 +183,19 @@ impl Reader<'_> {
         }
     }
 
+    /// A namespace is of no use where the host's root cannot be taken off in it.
+    fn mount_namespace(&self) -> Presence {
+        const FILE: &str = "proc/self/mountinfo";
+        match self.text(FILE) {
+            Ok(text) if has_bare_root(&text) => Presence::Absent {
+                evidence: format!(
+                    "/{FILE}: nothing is below the root, which therefore cannot be exchanged"
+                ),
+            },
+            Ok(_) | Err(_) => self.namespace("mnt", "mnt"),
+        }
+    }
+
     fn cgroup(&self) -> Presence {
         const FILE: &str = "sys/fs/cgroup/cgroup.controllers";
         let text = match self.text(FILE) {
@@ -262,6 +275,17 @@ impl Reader<'_> {
     }
 }
 
+/// Whether the root is what the kernel mounted first, which has no parent but itself: `pivot_root` answers `EINVAL` there.
+/// From Linux 7.0 on something is below the first RAM file system, so that no process has such a root.
+///
+/// *Source:* `proc_pid_mountinfo(5)`, `pivot_root(2)`; `fs/namespace.c, path_pivot_root (v6.12)`: `mnt_has_parent`.
+fn has_bare_root(mountinfo: &str) -> bool {
+    mountinfo.lines().any(|line| {
+        let words: Vec<&str> = line.split(' ').collect();
+        matches!(words[..], [own, parent, _, _, "/", ..] if own == parent)
+    })
+}
+
 fn said(name: &str, errno: Errno) -> String {
     format!("{name}: {}", std::io::Error::from(errno))
 }
@@ -313,6 +337,40 @@ mod tests {
         assert_eq!(absent, [Layer::TimeNamespace]);
         let presence = of(&layers, Layer::TimeNamespace);
         assert_eq!(presence.evidence(), "/proc/sys/user/max_time_namespaces: 0");
+    }
+
+    #[test]
+    fn a_root_with_nothing_below_it_is_no_mount_namespace() {
+        let path = "proc/self/mountinfo";
+        let bare =
+            "1 1 0:2 / / rw shared:1 - rootfs rootfs rw\n22 1 0:20 / /proc rw - proc proc rw\n";
+        let layers = read(&[
+            (path, bare),
+            ("r", ""),
+            ("s", ""),
+            ("t", ""),
+            ("u", ""),
+            ("v", ""),
+        ]);
+        let absent: Vec<Layer> = layers.absent_set().iter().collect();
+        assert_eq!(absent, [Layer::MountNamespace]);
+        // A root that was moved over it, one above the kernel's empty one, and a mount elsewhere with odd numbers.
+        for fine in [
+            "21 1 0:2 / / rw shared:1 - rootfs rootfs rw\n",
+            "2 1 0:2 / / rw shared:1 - tmpfs tmpfs rw\n",
+            "29 1 254:0 / / rw - ext4 /dev/vda rw\n7 7 0:9 / /x rw - tmpfs tmpfs rw\n",
+        ] {
+            let files = [
+                (path, fine),
+                ("r", ""),
+                ("s", ""),
+                ("t", ""),
+                ("u", ""),
+                ("v", ""),
+            ];
+            let layers = read(&files);
+            assert_eq!(of(&layers, Layer::MountNamespace).word(), "unknown");
+        }
     }
 
     #[test]

@@ -27,7 +27,10 @@ use crate::{
     error::{ErrorId, Report},
     layers::{Layer, LayerSet},
     state::State,
-    sys::spawn::{self, Failed, Order, Spawned, Step},
+    sys::{
+        child::Child,
+        spawn::{self, Failed, Order, Step},
+    },
 };
 
 /// How many entries D waits for at once, most of them empty: the kernel takes no list longer than the limit of
@@ -119,7 +122,7 @@ impl Jail {
         member: Member,
         program: &Program,
         descriptors: &Descriptors<'_>,
-    ) -> Result<Spawned, Report> {
+    ) -> Result<Child, Report> {
         let count = u64::try_from(descriptors.fds.len()).unwrap_or(u64::MAX);
         let first = u64::from(descriptors.first.unsigned_abs());
         // What exec closes stands behind the list for a moment.
@@ -197,13 +200,16 @@ fn not_jailed(program: &Program, Failed { step, errno }: Failed) -> Report {
             "see whether /proc/sys/user/max_*_namespaces or the memory of the host is used up"
         }
         Step::UserMap => "run narrows as root of the host, and not in a user namespace",
+        Step::EmptyRoot => {
+            "give the host a root that can be exchanged, as doctor says of the layer mount-namespace; else run narrows as \
+             root of the host, with all capabilities"
+        }
         Step::Exec => "see that the program's file system is not mounted with noexec",
         Step::Prepare
         | Step::Descriptors
         | Step::Signals
         | Step::Session
         | Step::CgroupNamespace
-        | Step::EmptyRoot
         | Step::IpcNamespace
         | Step::UtsNamespace
         | Step::HostName

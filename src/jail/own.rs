@@ -14,14 +14,11 @@ use rustix::{
 use crate::{
     error::{ErrorId, Report},
     layers::{Layer, LayerSet},
-    sys::{
-        confine::{self, Root},
-        landlock,
-    },
+    sys::{confine, landlock},
 };
 
 /// What the keeper still has to be able to do while a guest runs and when it ends.
-pub const KEEPER: [(CapabilitySet, &str); 6] = [
+pub const KEEPER: [(CapabilitySet, &str); 5] = [
     (
         CapabilitySet::SYS_ADMIN,
         "makes the namespaces of the next life, and reads the filters of V and D",
@@ -36,10 +33,6 @@ pub const KEEPER: [(CapabilitySet, &str); 6] = [
         "maps the group of the next life, and leaves all others",
     ),
     (CapabilitySet::KILL, "ends V and D, which are other users"),
-    (
-        CapabilitySet::SYS_CHROOT,
-        "empties the root of the next life where the host's root is the kernel's first RAM file system",
-    ),
 ];
 
 /// What [`enter`] has to know.
@@ -57,11 +50,11 @@ pub struct Own {
 ///
 /// # Errors
 /// `jail-failed` with what was being done. The process is then neither free nor jailed: it has to end.
-pub fn enter(own: &Own) -> Result<Root, Report> {
+pub fn enter(own: &Own) -> Result<(), Report> {
     let at = |doing: &'static str| move |errno: Errno| failed("the supervisor", doing, errno);
     let leave = |flags, doing| confine::leave_namespaces(flags).map_err(at(doing));
     leave(UnshareFlags::NEWNS, "unshare of the mount namespace")?;
-    let root = confine::empty_root().map_err(at("exchanging the root for an empty one"))?;
+    confine::empty_root().map_err(at("exchanging the root for an empty one"))?;
     leave(UnshareFlags::NEWNET, "unshare of the network namespace")?;
     leave(UnshareFlags::NEWIPC, "unshare of the IPC namespace")?;
     leave(UnshareFlags::NEWUTS, "unshare of the UTS namespace")?;
@@ -86,8 +79,7 @@ pub fn enter(own: &Own) -> Result<Root, Report> {
             .and_then(landlock::deny_all)
             .map_err(at("Landlock"))?;
     }
-    confine::limit(&limits(own.descriptors)).map_err(at("setting limits"))?;
-    Ok(root)
+    confine::limit(&limits(own.descriptors)).map_err(at("setting limits"))
 }
 
 /// Gives up every capability but those of [`KEEPER`], for good.
@@ -150,6 +142,7 @@ mod tests {
             CapabilitySet::IPC_LOCK,
             CapabilitySet::MKNOD,
             CapabilitySet::SETFCAP,
+            CapabilitySet::SYS_CHROOT,
         ] {
             assert!(!kept.contains(gone), "{gone:?}");
         }

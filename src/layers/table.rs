@@ -66,7 +66,9 @@ pub(super) const ROWS: [Row; Layer::COUNT] = [
         name: "mount-namespace",
         removes: "the host's files: the root is empty and cannot be written",
         since: "Linux 2.4.19",
-        fix: "raise /proc/sys/user/max_mnt_namespaces",
+        fix: "raise /proc/sys/user/max_mnt_namespaces; where the host runs in the kernel's first RAM file system: boot Linux \
+              7.0 or later, or have init move a bind mount of the root over it (`mount --bind / /mnt && cd /mnt && mount \
+              --move . / && exec chroot . INIT`)",
         excepted: Err("without it every file that anybody may read is in reach"),
     },
     Row {

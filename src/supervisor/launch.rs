@@ -244,8 +244,8 @@ fn start(
         #[cfg(feature = "breakout")]
         left_away: jailed::breakout::words::ablated(parts.handoff),
     };
-    let spawned = jail.spawn(member, program, &descriptors)?;
-    Ok(Process::new(role, spawned.child))
+    let child = jail.spawn(member, program, &descriptors)?;
+    Ok(Process::new(role, child))
 }
 
 /// The fault, unless a process has died: then what was found of it is not what went wrong.

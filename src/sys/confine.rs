@@ -7,10 +7,8 @@
 use rustix::{
     fs::CWD,
     io::{Errno, Result},
-    mount::{
-        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, mount_move, unmount,
-    },
-    process::{Resource, Rlimit, chdir, chroot, pivot_root, setrlimit},
+    mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
+    process::{Resource, Rlimit, chdir, pivot_root, setrlimit},
     thread::{
         CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags,
         clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
@@ -27,16 +25,6 @@ const MOUNT_POINT: &std::ffi::CStr = c"/dev";
 /// none for it.
 const EMPTY_OPTIONS: &std::ffi::CStr = c"size=4k,nr_inodes=1,mode=0500";
 
-/// How the old root was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Root {
-    /// It is gone from the namespace.
-    Gone,
-    /// It lies below the new one, because the host's root cannot be exchanged (`pivot_root` gave `EINVAL`: it is the
-    /// kernel's first RAM file system).
-    Covered,
-}
-
 /// Takes a new namespace of the kinds in `flags` for the calling thread.
 ///
 /// # Errors
@@ -49,11 +37,14 @@ pub fn leave_namespaces(flags: UnshareFlags) -> Result<()> {
     unsafe { unshare_unsafe(flags) }
 }
 
-/// Puts the process into an empty root that cannot be written. It is in a mount namespace of its own.
+/// Puts the process into an empty root that cannot be written; the host's is gone from the namespace, which is the
+/// process's own.
 ///
 /// # Errors
-/// The errno of the call that failed.
-pub fn empty_root() -> Result<Root> {
+/// The errno of the call that failed: `EINVAL` of `pivot_root` where the host's root is the kernel's first RAM file system,
+/// with nothing below it that it could be taken off. To cover it and `chroot` was not chosen: the host's files would
+/// stay in the namespace.
+pub fn empty_root() -> Result<()> {
     // Or the host would see what follows, where its mounts are shared.
     mount_change(
         c"/",
@@ -62,21 +53,10 @@ pub fn empty_root() -> Result<Root> {
     let flags = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC | MountFlags::RDONLY;
     mount(c"narrows", MOUNT_POINT, c"tmpfs", flags, EMPTY_OPTIONS)?;
     chdir(MOUNT_POINT)?;
-    let root = match pivot_root(c".", c".") {
-        Ok(()) => {
-            // The old root lies on top of the new one now.
-            unmount(c".", UnmountFlags::DETACH)?;
-            Root::Gone
-        }
-        Err(Errno::INVAL) => {
-            mount_move(c".", c"/")?;
-            chroot(c".")?;
-            Root::Covered
-        }
-        Err(errno) => return Err(errno),
-    };
-    chdir(c"/")?;
-    Ok(root)
+    pivot_root(c".", c".")?;
+    // The old root lies on top of the new one now.
+    unmount(c".", UnmountFlags::DETACH)?;
+    chdir(c"/")
 }
 
 /// Gives the host a fixed name. The process is in a UTS namespace of its own.

@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     child::Child,
-    confine::{self, Root, last_errno},
+    confine::{self, last_errno},
 };
 
 /// What is to be started, and what it may have.
@@ -62,15 +62,6 @@ impl Order<'_> {
     const fn has(&self, layer: u32) -> bool {
         self.left_away & layer == 0
     }
-}
-
-/// A child that is in its jail and has begun its program.
-#[derive(Debug)]
-pub struct Spawned {
-    /// The process.
-    pub child: Child,
-    /// How the host's root was left.
-    pub root: Root,
 }
 
 /// Why nothing was started.
@@ -175,7 +166,7 @@ const NOT_STARTED: libc::c_int = 127;
 ///
 /// # Errors
 /// The step that failed and its errno; then there is no child.
-pub fn spawn(order: &Order<'_>) -> Result<Spawned, Failed> {
+pub fn spawn(order: &Order<'_>) -> Result<Child, Failed> {
     let at = |step| move |errno| Failed { step, errno };
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -188,7 +179,7 @@ pub fn spawn(order: &Order<'_>) -> Result<Spawned, Failed> {
     drop(theirs);
     let mut child = Child::new(pid, pidfd);
     match converse(&ours, &child, order) {
-        Ok(root) => Ok(Spawned { child, root }),
+        Ok(()) => Ok(child),
         Err(failed) => {
             // The fault that is told is the first one; a child that cannot be ended dies with this process.
             child.kill().and_then(|()| child.wait()).map_or_else(
@@ -205,9 +196,9 @@ pub fn spawn(order: &Order<'_>) -> Result<Spawned, Failed> {
 }
 
 /// What the child says until it is its program: it asks for its map once, and may fail at a step.
-fn converse(socket: &OwnedFd, child: &Child, order: &Order<'_>) -> Result<Root, Failed> {
+fn converse(socket: &OwnedFd, child: &Child, order: &Order<'_>) -> Result<(), Failed> {
     let at = |step| move |errno| Failed { step, errno };
-    let mut root = None;
+    let mut has_asked = false;
     loop {
         let mut bytes = [0_u8; 8];
         let (_, len) =
@@ -218,16 +209,13 @@ fn converse(socket: &OwnedFd, child: &Child, order: &Order<'_>) -> Result<Root, 
         match (len, first) {
             // Closed by exec, or by the end of the child, which its status tells.
             (0, _) => {
-                return root.ok_or(Failed {
+                return has_asked.then_some(()).ok_or(Failed {
                     step: Step::Clone,
                     errno: Errno::CHILD,
                 });
             }
-            (8, ASKS_FOR_MAP) if root.is_none() => {
-                root = Some(match second {
-                    0 => Root::Gone,
-                    _ => Root::Covered,
-                });
+            (8, ASKS_FOR_MAP) if !has_asked => {
+                has_asked = true;
                 if order.has(layer::USER_NAMESPACE) {
                     map_user(child.id(), order.id).map_err(|error| Failed {
                         step: Step::UserMap,
@@ -315,10 +303,9 @@ fn confine(order: &Order<'_>, places: &mut Places) -> Result<std::convert::Infal
     if order.has_cgroup_namespace && order.has(layer::CGROUP_NAMESPACE) {
         leave(Step::CgroupNamespace, UnshareFlags::NEWCGROUP)?;
     }
-    let mut root = Root::Gone;
     if order.has(layer::MOUNT_NAMESPACE) {
         leave(Step::MountNamespace, UnshareFlags::NEWNS)?;
-        root = confine::empty_root().map_err(at(Step::EmptyRoot))?;
+        confine::empty_root().map_err(at(Step::EmptyRoot))?;
     }
     if order.has(layer::NET_NAMESPACE) {
         leave(Step::NetNamespace, UnshareFlags::NEWNET)?;
@@ -335,8 +322,7 @@ fn confine(order: &Order<'_>, places: &mut Places) -> Result<std::convert::Infal
     if order.has(layer::USER_NAMESPACE) {
         leave(Step::UserNamespace, UnshareFlags::NEWUSER)?;
     }
-    let is_covered = u32::from(root == Root::Covered);
-    say(places, ASKS_FOR_MAP, is_covered).map_err(at(Step::UserMap))?;
+    say(places, ASKS_FOR_MAP, 0).map_err(at(Step::UserMap))?;
     if hear(places, RecvFlags::empty()) != Ok(1) {
         return Err(at(Step::ParentGone)(Errno::SRCH));
     }

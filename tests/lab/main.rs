@@ -1,7 +1,8 @@
 //! Tests on real devices, run inside a lab host by `scripts/test` (or on a host with VFs, with the same variables).
 //!
 //! They need what `lab-vfs` makes: VFs without a driver and /run/lab.env. Module names tell the host they need:
-//! `small` runs on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
+//! `bare_root` runs on a host whose root was not moved, `bare_root_new` on one with a newer kernel,
+//! `small` on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
 //! host with more than 4 GiB, `attack` on one with the guests of `tests/guests`, `enforce` on one with the emulator's
 //! monitor, `jail` on the lab kernel, `crash` and `breakout` on one whose programs have the feature `breakout`,
 //! `systemd` on one whose process 1 is systemd, `residual` on one with huge pages, `exhaust` with two guests on one
@@ -14,6 +15,8 @@
 )]
 
 mod attack;
+mod bare_root;
+mod bare_root_new;
 mod breakout;
 mod crash;
 mod enforce;

@@ -19,7 +19,7 @@ mod peer;
 mod physical;
 
 pub(crate) use dma::check_edges;
-pub(crate) use guest::{Attacker, TARGET, with_edu};
+pub(crate) use guest::{Attacker, RESULT, SOURCE, TARGET, with_edu};
 pub(crate) use oracle::assert_tables_are_the_ledger;
 pub(crate) use peer::start_paired;
 pub(crate) use physical::{Canary, GuestRam};

@@ -23,18 +23,19 @@ pub(super) const WITHOUT_CONTROL: [(&str, &str, &str); 3] = [
     ),
 ];
 
-/// All outcomes of a run, by probe and process.
+/// All outcomes of one or more runs, by probe and process.
 pub(super) struct Figures {
-    raw: Value,
+    runs: Vec<Value>,
     probes: BTreeMap<(String, String), BTreeMap<String, Value>>,
     groups: Vec<String>,
 }
 
 impl Figures {
-    pub(super) fn of(text: &str) -> Self {
-        let raw: Value = serde_json::from_str(text).unwrap();
+    pub(super) fn of(texts: &[&str]) -> Self {
+        let runs = texts.iter().map(|text| serde_json::from_str(text).unwrap());
+        let runs: Vec<Value> = runs.collect();
         let mut probes: BTreeMap<_, BTreeMap<String, Value>> = BTreeMap::new();
-        for outcome in raw["outcomes"].as_array().unwrap() {
+        for outcome in all(&runs, "outcomes") {
             let key = (text_of(outcome, "id"), text_of(outcome, "role"));
             let environment = text_of(outcome, "environment");
             probes
@@ -42,15 +43,36 @@ impl Figures {
                 .or_default()
                 .insert(environment, outcome.clone());
         }
-        let names = raw["environments"].as_array().unwrap().iter();
-        let groups = names
+        let groups = all(&runs, "environments")
             .filter_map(|e| Some(e["name"].as_str()?.strip_prefix("only-")?.to_owned()))
             .collect();
         Self {
-            raw,
+            runs,
             probes,
             groups,
         }
+    }
+
+    /// How many environments there were.
+    pub(super) fn environments(&self) -> usize {
+        all(&self.runs, "environments").count()
+    }
+
+    /// How long the runs took.
+    pub(super) fn milliseconds(&self) -> u64 {
+        self.sum("milliseconds")
+    }
+
+    fn sum(&self, key: &str) -> u64 {
+        self.runs.iter().filter_map(|run| run[key].as_u64()).sum()
+    }
+
+    /// Outcomes of any environment with a try that crashed, as text.
+    pub(super) fn crashed(&self) -> Vec<String> {
+        all(&self.runs, "outcomes")
+            .filter(|outcome| outcome.get("crashed").is_some())
+            .map(Value::to_string)
+            .collect()
     }
 
     /// Outcomes in this environment that are not of these verdicts, as text.
@@ -102,8 +124,10 @@ impl Figures {
 
     /// How many tries work without any layer, and how many of them each group stops when it alone is there.
     fn tries_stopped_alone(&self, by: &BTreeMap<String, Value>) -> Value {
+        // Where a probe is not tried, nothing is stopped.
         let reached = |environment: &str| -> BTreeSet<u64> {
-            let list = by[environment]["reached"].as_array().unwrap();
+            let list = by.get(environment).or_else(|| by.get("none"));
+            let list = list.unwrap()["reached"].as_array().unwrap();
             list.iter().filter_map(Value::as_u64).collect()
         };
         let open = reached("none");
@@ -173,7 +197,8 @@ impl Figures {
             })
         };
         json!({
-            "launches": self.raw["launches"], "milliseconds": self.raw["milliseconds"],
+            "launches": self.sum("launches"), "milliseconds": self.milliseconds(),
+            "environments": all(&self.runs, "environments").collect::<Vec<_>>(),
             "tries_in_the_whole_sandbox": tries,
             "v": prevented("v"), "d": prevented("d"),
             "surface": { "v": surface("v"), "d": surface("d") },
@@ -222,6 +247,12 @@ impl Figures {
         }
         text
     }
+}
+
+/// All entries of a list in all runs.
+fn all<'a>(runs: &'a [Value], list: &'static str) -> impl Iterator<Item = &'a Value> {
+    runs.iter()
+        .flat_map(move |run| run[list].as_array().unwrap())
 }
 
 /// The least, the middle and the most.

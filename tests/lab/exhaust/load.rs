@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{attack::Attacker, guest::GuestFile};
+use crate::{attack::Attacker, guest::GuestFile, host};
 
 /// What any guest may do: the baseline.
 const SPIN: &str = "storm spin";
@@ -28,6 +28,9 @@ pub(super) struct Pair {
 pub(super) struct Effect {
     /// How much of its work it gets done, by the clock of a host that is emulated now faster, now slower.
     pub(super) progress: f64,
+    /// How much of its work it gets done for each second of the processor that its vCPU has, in parts of what it gets done
+    /// while the attacker stands still.
+    pub(super) work: f64,
     /// How much of the processor the kernel gives its process of vCPUs.
     pub(super) share: f64,
     /// How long it takes to answer.
@@ -40,6 +43,7 @@ pub(super) struct Effect {
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     rounds_a_second: f64,
+    rounds_a_cpu_second: f64,
     share: f64,
     answer_s: f64,
     attacks: u64,
@@ -57,15 +61,19 @@ impl Pair {
         pair
     }
 
-    /// Has the attacker do `command`, which begins with `storm`, and spin, by turns.
+    /// Has the attacker do `command`, which begins with `storm`, spin, and stand still, by turns.
     pub(super) fn measure(&mut self, command: &str) -> Effect {
         let mut progress = Vec::new();
+        let mut yields = Vec::new();
         let mut share = Vec::new();
         let mut latency = Vec::new();
         let mut attacks = 0;
         for _ in 0..PAIRS {
             let calm = self.sample(SPIN);
             let storm = self.sample(command);
+            // Right behind it: the emulator is as fast as then.
+            let alone = self.sample_alone();
+            yields.push(storm.rounds_a_cpu_second / alone);
             progress.push(storm.rounds_a_second / calm.rounds_a_second);
             share.push(storm.share / calm.share);
             latency.push(storm.answer_s / calm.answer_s);
@@ -73,6 +81,7 @@ impl Pair {
         }
         Effect {
             progress: median(&mut progress),
+            work: median(&mut yields),
             share: median(&mut share),
             latency: median(&mut latency),
             attacks,
@@ -81,13 +90,15 @@ impl Pair {
 
     fn sample(&mut self, command: &str) -> Sample {
         self.attacker.begin(command);
-        self.neighbour.begin("work");
         let vcpus = self.neighbour.guest.child_pid("narrows-vcpu");
+        let before = run_time_s(vcpus);
+        self.neighbour.begin("work");
         let (started, ran) = (Instant::now(), run_time_s(vcpus));
         thread::sleep(WINDOW);
         let share = (run_time_s(vcpus) - ran) / started.elapsed().as_secs_f64();
         let rounds = stop(&mut self.neighbour);
         let elapsed = started.elapsed().as_secs_f64();
+        let had = run_time_s(vcpus) - before;
         let mut answers = Vec::new();
         for _ in 0..QUESTIONS {
             let asked = Instant::now();
@@ -97,10 +108,31 @@ impl Pair {
         let attacks = stop(&mut self.attacker);
         Sample {
             rounds_a_second: rounds as f64 / elapsed,
+            rounds_a_cpu_second: rounds as f64 / had,
             share,
             answer_s: median(&mut answers),
             attacks,
         }
+    }
+}
+
+impl Pair {
+    /// What the neighbour gets done for each second that its vCPU runs, while the attacker's processes stand still.
+    fn sample_alone(&mut self) -> f64 {
+        let attackers = ["narrows-vcpu", "narrows-device"].map(|p| self.attacker.guest.pid_of(p));
+        let signal = |name: &str| {
+            let [vcpu, device] = attackers;
+            host::shell(&format!("kill -{name} {vcpu} {device}"));
+        };
+        let vcpus = self.neighbour.guest.child_pid("narrows-vcpu");
+        signal("STOP");
+        let before = run_time_s(vcpus);
+        self.neighbour.begin("work");
+        thread::sleep(WINDOW);
+        let rounds = stop(&mut self.neighbour);
+        let had = run_time_s(vcpus) - before;
+        signal("CONT");
+        rounds as f64 / had
     }
 }
 

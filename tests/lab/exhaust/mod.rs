@@ -3,10 +3,12 @@
 //!
 //! Times of an emulated host say nothing. So what is measured are ratios: what the neighbour has beside an attacker, in parts
 //! of what it has beside a guest that does nothing but compute. The two take turns, several times, and the median counts.
-//! What is asserted is the neighbour's share of the processor, which the kernel counts. How far it gets in its share depends
-//! on how fast the emulator is at the moment, and is printed.
+//! What is asserted is the neighbour's share of the processor, which the kernel counts, and what it gets done with each
+//! second of it, against the same measured a moment later while the attacker stands still. How far it gets by the clock
+//! depends on how fast the emulator is at the moment, and is printed.
 #![expect(clippy::print_stdout, reason = "a test says what it measured")]
 
+mod leaks;
 mod load;
 mod loops;
 mod storms;

@@ -63,32 +63,74 @@ fn filters(facts: &Facts) -> Known<Vec<ThreadFilters>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::{os::unix::process::ExitStatusExt, process::ExitStatus, thread, time::Duration};
 
-    use jailed::manifest::{Phase, Role, Rules, program, start_page};
+    use jailed::manifest::{Instruction, Phase, Role, Rules, program, start_page};
 
     use crate::{
         inspect::compare::compare_test::guest,
         sys::{
-            filtered::{timed_wait, wait},
+            filtered::{pause, timed_wait, wait},
             ptrace::Tracee,
         },
     };
+
+    /// How a child ends that waits with a limit under these filters and D's, and is interrupted by `interrupt` meanwhile.
+    fn interrupted(above: &[Vec<Instruction>], interrupt: impl FnOnce(libc::pid_t)) -> ExitStatus {
+        let rules = Rules::of(Role::Device, Phase::Run, &guest(1, 1));
+        let own = program(&rules).instructions().to_vec();
+        // D's comes last: it lets no other be put on.
+        let filters: Vec<Vec<Instruction>> = above.iter().cloned().chain([own]).collect();
+        let place = usize::try_from(start_page::WINDOW).unwrap();
+        let child = timed_wait(&filters, place).unwrap();
+        thread::sleep(Duration::from_millis(150));
+        interrupt(child);
+        wait(child).unwrap()
+    }
+
+    /// A filter that allows everything but the call by which the kernel has a wait go on.
+    fn without_restart() -> Vec<Instruction> {
+        const LOAD_NUMBER: u16 = 0x20;
+        const IS_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        let one = |code, if_true, operand| Instruction {
+            code,
+            if_true,
+            if_false: 0,
+            operand,
+        };
+        let number = u32::try_from(libc::SYS_restart_syscall).unwrap();
+        vec![
+            one(LOAD_NUMBER, 0, 0),
+            one(IS_EQUAL, 1, number),
+            one(RETURN, 0, libc::SECCOMP_RET_ALLOW),
+            one(RETURN, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        ]
+    }
+
+    /// What being stopped does to a wait, whoever stops it, and whoever may.
+    #[test]
+    fn a_timed_wait_of_d_goes_on_after_a_stop() {
+        let stopped = |child| pause(child).unwrap();
+        let status = interrupted(&[], stopped);
+        assert_eq!(status.code(), Some(7), "{status}");
+        // Control: the wait was interrupted, and it is the rule for this one call that lets it go on.
+        let status = interrupted(&[without_restart()], stopped);
+        assert_eq!(status.signal(), Some(libc::SIGSYS), "{status}");
+    }
 
     /// D waits with a limit while its console is full. To look at it interrupts the wait, and the kernel has it go on by
     /// a call of its own: one that the filter forbids would end D.
     #[test]
     fn a_timed_wait_of_d_survives_being_looked_at() {
-        let rules = Rules::of(Role::Device, Phase::Run, &guest(1, 1));
-        let filter = program(&rules).instructions().to_vec();
-        let place = usize::try_from(start_page::WINDOW).unwrap();
-        let child = timed_wait(&[filter], place).unwrap();
-        thread::sleep(Duration::from_millis(150));
-        let looked = Tracee::stop(child.unsigned_abs()).and_then(Tracee::release);
-        let status = wait(child).unwrap();
+        let look = |child: libc::pid_t| {
+            Tracee::stop(child.unsigned_abs())
+                .and_then(Tracee::release)
+                .expect("a process may trace its own children");
+        };
+        let status = interrupted(&[], look);
         assert_eq!(status.code(), Some(7), "{status}");
-        if let Err(error) = looked {
-            assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
-        }
+        let status = interrupted(&[without_restart()], look);
+        assert_eq!(status.signal(), Some(libc::SIGSYS), "{status}");
     }
 }

@@ -95,6 +95,27 @@ pub(crate) fn timed_wait(filters: &[Vec<Instruction>], place: usize) -> io::Resu
     unreachable!("the process has ended")
 }
 
+/// Stops a child, waits until it has stopped, and lets it go on: whatever it waits for is interrupted.
+pub(crate) fn pause(child: libc::pid_t) -> io::Result<()> {
+    let signal = |signal| {
+        // SAFETY: two numbers; the child has not been waited for, so it is nobody else.
+        match unsafe { libc::kill(child, signal) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    signal(libc::SIGSTOP)?;
+    let mut status = 0;
+    // SAFETY: the kernel writes one number.
+    if unsafe { libc::waitpid(child, &raw mut status, libc::WUNTRACED) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if !libc::WIFSTOPPED(status) {
+        return Err(io::Error::other(format!("it has ended: {status:#x}")));
+    }
+    signal(libc::SIGCONT)
+}
+
 /// How a child ended: its status as `waitpid` has it.
 pub(crate) fn wait(child: libc::pid_t) -> io::Result<std::process::ExitStatus> {
     use std::os::unix::process::ExitStatusExt;

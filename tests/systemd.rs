@@ -175,25 +175,112 @@ fn the_units_are_well_formed() {
     }
 }
 
+/// Directives that say what a unit is called and where more is written, and need no reason.
+const PLAIN: [&str; 2] = ["Description", "Documentation"];
+/// Fewer words are a title.
+const LEAST_WORDS: usize = 4;
+
+/// What is wrong with the reasons of a unit's directives. A reason is the comment directly above one directive: it is for
+/// that one alone, and no other has the same words.
+fn without_reason(unit: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut used: Vec<String> = Vec::new();
+    let mut above: Vec<&str> = Vec::new();
+    for (number, line) in (1..).zip(unit.lines()) {
+        if let Some(comment) = line.strip_prefix(['#', ';']) {
+            above.push(comment.trim());
+            continue;
+        }
+        let reason = std::mem::take(&mut above).join(" ");
+        let reason = reason.trim();
+        let Some((key, _)) = line.split_once('=').filter(|_| !line.starts_with('[')) else {
+            let is_structure = line.is_empty() || (line.starts_with('[') && line.ends_with(']'));
+            if !is_structure {
+                wrong.push(format!("{number}: neither section nor directive: {line}"));
+            }
+            continue;
+        };
+        if PLAIN.contains(&key) {
+            continue;
+        }
+        let what = match reason.split_whitespace().count() {
+            0 => "has no reason directly above it",
+            1..LEAST_WORDS => "has a title above it, and no reason",
+            _ if used.iter().any(|one| one == reason) => "has the reason of another one",
+            _ => {
+                used.push(reason.to_owned());
+                continue;
+            }
+        };
+        wrong.push(format!("{number}: {line} {what}"));
+    }
+    wrong
+}
+
 #[test]
 fn every_directive_is_next_to_its_reason() {
     let units = units("reasons");
+    let mut directives = 0;
     for entry in fs::read_dir(&units).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let mut has_reason = false;
-        for line in text.lines() {
-            match line.chars().next() {
-                Some('#') => has_reason = true,
-                None => has_reason = false,
-                Some('[') => {}
-                Some(_) => {
-                    let is_plain = ["Description=", "Documentation=", "WantedBy="]
-                        .iter()
-                        .any(|key| line.starts_with(key));
-                    assert!(has_reason || is_plain, "{}: {line}", path.display());
-                }
-            }
-        }
+        directives += text
+            .lines()
+            .filter(|line| line.contains('=') && !line.starts_with('#'))
+            .count();
+        let wrong = without_reason(&text);
+        assert!(
+            wrong.is_empty(),
+            "{}:\n{}",
+            path.display(),
+            wrong.join("\n")
+        );
+    }
+    assert!(
+        directives > 80,
+        "{directives} directives: the units were not read"
+    );
+}
+
+/// Control of the above.
+#[test]
+fn a_directive_without_a_reason_of_its_own_is_found() {
+    let fine = "# What this unit is.\n[Unit]\nDescription=x\n\n[Service]\n# It starts at once, and tells.\nType=exec\n\n\
+                # A stop is heard by\n# the main process only.\nKillMode=mixed\n";
+    assert_eq!(without_reason(fine), Vec::<String>::new());
+    for (unit, found) in [
+        // The comment of a section, or of the file, is no reason of its first directive.
+        (
+            "# What this unit is.\n[Service]\nType=exec\n",
+            "3: Type=exec has no reason",
+        ),
+        // One reason for a whole block.
+        (
+            "# All of this is what it sees.\nA=yes\nB=yes\n",
+            "3: B=yes has no reason",
+        ),
+        (
+            "# It is not directly above.\n\nA=yes\n",
+            "3: A=yes has no reason",
+        ),
+        ("#\nA=yes\n", "2: A=yes has no reason"),
+        ("#   \n;\nA=yes\n", "3: A=yes has no reason"),
+        ("# Hardening.\nA=yes\n", "2: A=yes has a title"),
+        (
+            "# It does without this.\nA=yes\n# It does without this.\nB=yes\n",
+            "4: B=yes has the reason of another",
+        ),
+        (
+            "# A plain one takes its reason along.\nDescription=x\nA=yes\n",
+            "3: A=yes has no reason",
+        ),
+        (
+            "# This is not a directive at all.\nType exec\n",
+            "2: neither",
+        ),
+    ] {
+        let wrong = without_reason(unit);
+        assert_eq!(wrong.len(), 1, "{unit}: {wrong:?}");
+        assert!(wrong[0].starts_with(found), "{unit}: {wrong:?}");
     }
 }

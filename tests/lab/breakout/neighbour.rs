@@ -18,7 +18,7 @@ use crate::{
 
 /// Where it keeps what nobody may change, how much, and what it is filled with.
 const KEPT: u64 = 0xC0_0000;
-const KEPT_BYTES: u64 = 0x4000;
+const KEPT_BYTES: u64 = 0x1000;
 const KEPT_BYTE: u8 = 0xA7;
 /// Its namespace, as its own controller numbers it, and the first block of what it writes there.
 const NAMESPACE: u64 = 3;
@@ -53,11 +53,11 @@ struct Process {
 }
 
 impl Neighbour {
-    /// Starts it, with a twentieth of the processor: it waits by looking at its console again and again.
-    pub(super) fn start() -> Self {
+    /// Starts it, with as much of the processor: it waits by looking at its console again and again.
+    pub(super) fn start(cpu_percent: u32) -> Self {
         let file = GuestFile::attacker("neighbour")
             .device(&host::nvme(1))
-            .table("[sandbox]\ncpu_percent = 5");
+            .table(&format!("[sandbox]\ncpu_percent = {cpu_percent}"));
         let mut guest = Attacker::start(&file);
         guest.start_nvme(1);
         guest.tell(&format!("fill {KEPT:#x} {KEPT_BYTES} {KEPT_BYTE}"));

@@ -4,6 +4,7 @@
 //! Part of the keeper, where otherwise the lives of the guest would be; it has no brake on reboots.
 
 mod environment;
+mod needs;
 mod outcome;
 mod queue;
 
@@ -83,7 +84,7 @@ pub(super) fn run(harness: &mut Harness<'_, '_>, asked: &Asked, log: &Log) -> Re
         log.say(&format!("environment {}", environment.name));
         let (started, before) = (Instant::now(), harness.launches);
         let is_wanted = |probe: &Probe| {
-            is_asked(&asked.probes, probe.id) && queue::is_tried_in(&environment, probe)
+            is_asked(&asked.probes, probe.id) && needs::is_tried_in(&environment, probe)
         };
         let queue = |role| Queue::new(PROBES, role, is_wanted);
         let queues = [queue(Role::Vcpu), queue(Role::Device)];

@@ -23,6 +23,7 @@ use jailed::{
 
 use super::{
     environment::Environment,
+    needs,
     outcome::{End, Outcome},
 };
 use crate::{
@@ -168,7 +169,7 @@ impl Harness<'_, '_> {
         for (index, turn) in turns.iter_mut().enumerate() {
             let Some(turn) = turn else { continue };
             let left = Left::new(&records[index]);
-            must_reset |= may_have_reached_devices(turn.probe, left, ends[index]);
+            must_reset |= needs::reset(turn.probe, left, ends[index]);
             let is_filtered = environment.is_filtered();
             let from = turn.outcome.add(left, ends[index], is_filtered);
             if turn.probe.leaves == Leaves::Other {
@@ -183,25 +184,6 @@ impl Harness<'_, '_> {
             self.assigned.reset_for_reboot()?;
         }
         Ok(next)
-    }
-}
-
-/// Whether a probe has a claim in an environment. An attack on the other process meets that one's own checks and no layer:
-/// it is tried in the whole sandbox, and once more without any.
-pub(super) fn is_tried_in(environment: &Environment, probe: &Probe) -> bool {
-    probe.leaves != Leaves::Other || environment.is_full() || environment.is_bare()
-}
-
-/// Whether devices have to be reset after a probe: not where the filter ended it at its first call, as it mostly does in
-/// the whole sandbox. A reset takes three times as long as a launch.
-fn may_have_reached_devices(probe: &Probe, left: Option<Left<'_>>, end: End) -> bool {
-    match probe.leaves {
-        Leaves::Nothing => false,
-        Leaves::Other => true,
-        Leaves::Device => {
-            let has_answers = left.is_none_or(|left| left.answered().next().is_some());
-            has_answers || end != End::Signal(libc::SIGSYS)
-        }
     }
 }
 

@@ -123,7 +123,10 @@ impl Neighbour {
             }
             self
         });
-        Working { is_over, thread }
+        Working {
+            is_over,
+            thread: Some(thread),
+        }
     }
 
     /// How many rounds it has done.
@@ -146,16 +149,27 @@ impl Neighbour {
 /// A neighbour at work.
 pub(super) struct Working {
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Neighbour>,
+    thread: Option<JoinHandle<Neighbour>>,
 }
 
 impl Working {
     /// The neighbour, which has not failed in the meantime.
-    pub(super) fn stop(self) -> Neighbour {
-        self.is_over.store(true, SeqCst);
-        self.thread
-            .join()
+    pub(super) fn stop(mut self) -> Neighbour {
+        self.end()
+            .expect("it works")
             .expect("the neighbour's work went on and was right")
+    }
+
+    fn end(&mut self) -> Option<thread::Result<Neighbour>> {
+        self.is_over.store(true, SeqCst);
+        self.thread.take().map(JoinHandle::join)
+    }
+}
+
+impl Drop for Working {
+    /// A test that fails must not leave it to the next one.
+    fn drop(&mut self) {
+        drop(self.end());
     }
 }
 

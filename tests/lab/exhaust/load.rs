@@ -108,15 +108,13 @@ impl Pair {
         let attacks = stop(&mut self.attacker);
         Sample {
             rounds_a_second: rounds as f64 / elapsed,
-            rounds_a_cpu_second: rounds as f64 / had,
+            rounds_a_cpu_second: per_second(rounds, had),
             share,
             answer_s: median(&mut answers),
             attacks,
         }
     }
-}
 
-impl Pair {
     /// What the neighbour gets done for each second that its vCPU runs, while the attacker's processes stand still.
     fn sample_alone(&mut self) -> f64 {
         let attackers = ["narrows-vcpu", "narrows-device"].map(|p| self.attacker.guest.pid_of(p));
@@ -132,7 +130,8 @@ impl Pair {
         let rounds = stop(&mut self.neighbour);
         let had = run_time_s(vcpus) - before;
         signal("CONT");
-        rounds as f64 / had
+        assert!(rounds > 0, "the control failed: alone it does nothing");
+        per_second(rounds, had)
     }
 }
 
@@ -142,6 +141,14 @@ fn stop(guest: &mut Attacker) -> u64 {
     let answer = guest.answer();
     guest.answer();
     u64::from_str_radix(answer["value"].trim_start_matches("0x"), 16).unwrap()
+}
+
+/// Nothing done is nothing, however little time there was.
+fn per_second(rounds: u64, seconds: f64) -> f64 {
+    match rounds {
+        0 => 0.0,
+        _ => rounds as f64 / seconds,
+    }
 }
 
 /// How long all threads of a process have run, as the scheduler counts.

@@ -7,12 +7,9 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::{
-    layers::{Layer, LayerSet, Presence},
+    layers::{CONTROLLERS, Layer, LayerSet, Presence},
     sys::{landlock, offers},
 };
-
-/// The controllers that a guest's limits need.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// Every layer, with what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

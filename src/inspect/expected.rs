@@ -218,13 +218,15 @@ impl Expected {
         };
         let descriptors: Vec<_> = descriptors(role, handoff).map(own).collect();
         let behind = descriptors.last().map_or(0, |last| last.number + 1);
-        let limits = limits(role, handoff).into_iter().filter_map(|limit| {
-            let index = usize::try_from(limit.resource).ok()?;
-            Some(ExpectedLimit {
-                name: LIMIT_NAMES.get(index)?,
-                value: (limit.value != u64::MAX).then_some(limit.value),
-            })
-        });
+        let limits = limits(role, handoff.vcpu_count)
+            .into_iter()
+            .filter_map(|limit| {
+                let index = usize::try_from(limit.resource).ok()?;
+                Some(ExpectedLimit {
+                    name: LIMIT_NAMES.get(index)?,
+                    value: (limit.value != u64::MAX).then_some(limit.value),
+                })
+            });
         let rules = |phase| Rules::of(role, phase, handoff);
         let filter = |phase| program(&rules(phase)).instructions().to_vec();
         Self {

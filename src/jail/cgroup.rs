@@ -27,10 +27,11 @@ use super::{
     limits::{Size, settings},
     place::Place,
 };
-use crate::error::{ErrorId, Report};
+use crate::{
+    error::{ErrorId, Report},
+    layers::CONTROLLERS,
+};
 
-/// The controllers that limits need.
-pub const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// How long the kernel may take to empty a cgroup whose processes were killed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -125,18 +126,6 @@ impl Cgroup {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
-    }
-
-    /// Kills all processes of V and D, however many there are by now.
-    ///
-    /// # Errors
-    /// The errno of writing to `cgroup.kill`.
-    pub fn kill(&self) -> io::Result<()> {
-        for member in [Member::Vcpu, Member::Device] {
-            let path = self.folder.join(member.name()).join("cgroup.kill");
-            write(&path, "1").map_err(|failed| failed.error)?;
-        }
-        Ok(())
     }
 
     /// Kills what is left of V and D, moves the others back to where they came from, and removes the folders.

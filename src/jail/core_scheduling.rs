@@ -14,20 +14,11 @@ use crate::{
     sys::offers::has_single_cores,
 };
 
-/// How it came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cores {
-    /// V and D have a cookie of their own.
-    Own,
-    /// No core of this host has a second thread.
-    Single,
-}
-
 /// Gives D a new cookie, V the same one, and the calling process, which held it in between, another.
 ///
 /// # Errors
 /// `jail-failed` with the call and its errno.
-pub fn share(device: u32, vcpu: u32) -> Result<Cores, Report> {
+pub fn share(device: u32, vcpu: u32) -> Result<(), Report> {
     let all = CoreSchedulingScope::ThreadGroup;
     let failed = |doing: &'static str| move |errno: Errno| (doing, errno);
     let shared = pid(device).and_then(|device| {
@@ -39,10 +30,10 @@ pub fn share(device: u32, vcpu: u32) -> Result<Cores, Report> {
             .map_err(failed("PR_SCHED_CORE_CREATE for the keeper"))
     });
     match shared {
-        Ok(()) => Ok(Cores::Own),
-        Err((_, Errno::NODEV)) => Ok(Cores::Single),
+        // No core of this host has a second thread.
+        Ok(()) | Err((_, Errno::NODEV)) => Ok(()),
         // A kernel without core scheduling, which is not needed here.
-        Err((_, Errno::INVAL)) if has_single_cores() => Ok(Cores::Single),
+        Err((_, Errno::INVAL)) if has_single_cores() => Ok(()),
         Err((doing, errno)) => Err(Report::new(
             ErrorId::JailFailed,
             "the guest cannot have processor cores to itself",

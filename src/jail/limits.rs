@@ -1,6 +1,7 @@
-//! How much each process of a guest may have: limits of the cgroup and of the process, made from the guest's size.
+//! How much each process of a guest may have: the limits of its cgroups, made from the guest's size. Those of the process
+//! itself are in [`jailed::manifest::limits()`] for V and D, in [`super::own`] for S.
 
-use rustix::process::Resource;
+use jailed::manifest::{Role, tasks};
 
 use super::ids::Member;
 
@@ -30,6 +31,8 @@ pub struct Setting {
     pub value: String,
     /// Whether a kernel may lack the file.
     pub is_optional: bool,
+    /// Why it is what it is.
+    pub why: &'static str,
 }
 
 const MIB: u64 = 1 << 20;
@@ -55,74 +58,97 @@ pub fn settings(size: &Size) -> Vec<Setting> {
     ];
     let whole = whole.into_iter().fold(0_u64, u64::saturating_add);
     let quota = |percent: u32| format!("{} {PERIOD_US}", u64::from(percent) * PERIOD_US / 100);
-    let (guest, vcpu, device) = (None, Some(Member::Vcpu), Some(Member::Device));
-    let must = |member, file, value| Setting {
+    let (guest, supervisor) = (None, Some(Member::Supervisor));
+    let (vcpu, device) = (Some(Member::Vcpu), Some(Member::Device));
+    let must = |member, file, value, why| Setting {
         member,
         file,
         value,
         is_optional: false,
+        why,
     };
-    let may = |member, file, value| Setting {
-        is_optional: true,
-        ..must(member, file, value)
-    };
+    let pids = |member| threads(member, size).to_string();
+    let memory = |bytes: u64| bytes.to_string();
+    let all_at_once = "what is short of memory ends whole";
     vec![
-        must(guest, "memory.max", whole.to_string()),
-        // A kernel without swap has no such file.
-        may(guest, "memory.swap.max", "0".to_owned()),
-        must(vcpu, "memory.max", vcpu_memory.to_string()),
-        must(vcpu, "memory.oom.group", "1".to_owned()),
-        must(vcpu, "pids.max", threads(Member::Vcpu, size).to_string()),
-        must(vcpu, "cpu.max", quota(size.cpu_percent)),
-        must(device, "memory.max", device_memory.to_string()),
-        must(device, "memory.oom.group", "1".to_owned()),
+        must(
+            guest,
+            "memory.max",
+            memory(whole),
+            "RAM, images, tables, and what its processes need besides",
+        ),
+        Setting {
+            // A kernel without swap has no such file.
+            is_optional: true,
+            ..must(
+                guest,
+                "memory.swap.max",
+                memory(0),
+                "a guest's memory goes to no disk",
+            )
+        },
+        // No memory.max of its own: the guest's RAM is charged here, and the guest's limit holds it.
+        must(
+            supervisor,
+            "pids.max",
+            pids(Member::Supervisor),
+            "S and K, neither of which starts a thread; V and D start in cgroups of their own",
+        ),
+        must(
+            supervisor,
+            "cpu.max",
+            quota(200),
+            "S copies what the guest writes, K fills memory: one thread each",
+        ),
+        must(
+            vcpu,
+            "memory.max",
+            memory(vcpu_memory),
+            "page tables of processor and KVM, and its own memory",
+        ),
+        must(vcpu, "memory.oom.group", "1".to_owned(), all_at_once),
+        must(
+            vcpu,
+            "pids.max",
+            pids(Member::Vcpu),
+            "one a vCPU, and one of KVM's from Linux 6.13 on",
+        ),
+        must(
+            vcpu,
+            "cpu.max",
+            quota(size.cpu_percent),
+            "what the guest file gives it",
+        ),
+        must(
+            device,
+            "memory.max",
+            memory(device_memory),
+            "its model of a few devices",
+        ),
+        must(device, "memory.oom.group", "1".to_owned(), all_at_once),
         must(
             device,
             "pids.max",
-            threads(Member::Device, size).to_string(),
+            pids(Member::Device),
+            "one that answers and one that watches",
         ),
-        must(device, "cpu.max", quota(100)),
+        must(
+            device,
+            "cpu.max",
+            quota(100),
+            "it answers one vCPU after the other",
+        ),
     ]
 }
 
-/// How many threads V or D has at most. KVM starts one of its own in V, from Linux 6.13 on; D has one that answers and
-/// one that watches.
+/// How many tasks the cgroup of a member holds at most: of `supervisor`, the two processes S and K.
 #[must_use]
 pub const fn threads(member: Member, size: &Size) -> u32 {
     match member {
-        Member::Supervisor => 1,
-        Member::Device => 2,
-        Member::Vcpu => size.vcpus + 1,
+        Member::Supervisor => 2,
+        Member::Device => tasks(Role::Device, size.vcpus),
+        Member::Vcpu => tasks(Role::Vcpu, size.vcpus),
     }
-}
-
-/// The limits that V or D starts with. `descriptors` is how many numbers it may use; it lowers some further itself.
-#[must_use]
-pub(super) fn process_limits(
-    member: Member,
-    size: &Size,
-    descriptors: u64,
-) -> [(Resource, u64); 11] {
-    [
-        // What is in the list, and what V makes of KVM.
-        (Resource::Nofile, descriptors),
-        // The same as pids.max, where there is no cgroup.
-        (Resource::Nproc, u64::from(threads(member, size))),
-        // No file grows: pipes, eventfds and devices are none.
-        (Resource::Fsize, 0),
-        // A core of V would hold guest RAM.
-        (Resource::Core, 0),
-        // Nothing is locked: RAM is pinned by the IOMMU's owner.
-        (Resource::Memlock, 0),
-        (Resource::Msgqueue, 0),
-        // Nothing sends signals with a value, and none is handled.
-        (Resource::Sigpending, 0),
-        (Resource::Nice, 0),
-        (Resource::Rtprio, 0),
-        // No function calls itself, and threads have stacks of their own.
-        (Resource::Stack, MIB),
-        (Resource::Locks, 0),
-    ]
 }
 
 #[cfg(test)]
@@ -153,6 +179,23 @@ mod tests {
         let whole = 1024 + 256 + 10 + 42 + 16 + 64;
         assert_eq!(value(&SIZE, None, "memory.max"), (whole * MIB).to_string());
         assert_eq!(value(&SIZE, Some(Member::Device), "pids.max"), "2");
+    }
+
+    /// A flood of the console, or a bug, in S or K stays in what they need.
+    #[test]
+    fn the_supervisors_side_has_limits_of_its_own() {
+        let supervisor = Some(Member::Supervisor);
+        assert_eq!(value(&SIZE, supervisor, "pids.max"), "2");
+        assert_eq!(value(&SIZE, supervisor, "cpu.max"), "200000 100000");
+    }
+
+    #[test]
+    fn every_setting_has_its_reason() {
+        assert!(
+            settings(&SIZE)
+                .iter()
+                .all(|setting| !setting.why.is_empty())
+        );
     }
 
     #[test]

@@ -16,10 +16,12 @@ pub mod seccomp;
 
 use std::{os::fd::BorrowedFd, path::PathBuf};
 
+use jailed::manifest::Role;
+
 pub use self::{
-    cgroup::{CONTROLLERS, Cgroup},
+    cgroup::Cgroup,
     ids::{Ids, Member},
-    limits::{Size, settings, threads},
+    limits::{Setting, Size, settings, threads},
     place::Place,
     program::Program,
 };
@@ -32,10 +34,6 @@ use crate::{
         spawn::{self, Failed, Order, Step},
     },
 };
-
-/// How many entries D waits for at once, most of them empty: the kernel takes no list longer than the limit of
-/// descriptors. D sets the same limit itself in the end ([`jailed::manifest::limits`]), and cannot raise it.
-const LONGEST_WAIT: u64 = 64;
 
 /// What a guest's jail is made from.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +124,15 @@ impl Jail {
         let count = u64::try_from(descriptors.fds.len()).unwrap_or(u64::MAX);
         let first = u64::from(descriptors.first.unsigned_abs());
         // What exec closes stands behind the list for a moment.
-        let most = (first + count + descriptors.more.max(2)).max(LONGEST_WAIT);
+        let most = first + count + descriptors.more.max(2);
+        let role = match member {
+            Member::Vcpu => Role::Vcpu,
+            Member::Device | Member::Supervisor => Role::Device,
+        };
+        let limits: Vec<(u32, u64)> = jailed::manifest::limits(role, self.size.vcpus)
+            .iter()
+            .filter_map(|limit| Some((limit.resource, limit.at_start(most)?)))
+            .collect();
         let order = Order {
             program: program.fd(),
             name: program.name(),
@@ -137,7 +143,7 @@ impl Jail {
             cgroup: self.cgroup.as_ref().map(|cgroup| cgroup.of(member)),
             has_time_namespace: !self.absent.contains(Layer::TimeNamespace),
             has_cgroup_namespace: !self.absent.contains(Layer::CgroupNamespace),
-            limits: &limits::process_limits(member, &self.size, most),
+            limits: &limits,
             #[cfg(feature = "breakout")]
             left_away: descriptors.left_away,
         };
@@ -152,7 +158,7 @@ impl Jail {
         if self.absent.contains(Layer::CoreScheduling) {
             return Ok(());
         }
-        core_scheduling::share(device, vcpu).map(drop)
+        core_scheduling::share(device, vcpu)
     }
 
     /// The users of the guest's processes.
@@ -231,22 +237,4 @@ fn not_jailed(program: &Program, Failed { step, errno }: Failed) -> Report {
         format!("{}: {}", step.words(), std::io::Error::from(errno)),
         fix,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use jailed::{
-        handoff::Handoff,
-        manifest::{Role, limits},
-    };
-
-    use super::LONGEST_WAIT;
-
-    #[test]
-    fn no_limit_is_lower_than_the_one_that_d_sets_in_the_end() {
-        const NOFILE: u32 = 7;
-        let limits = limits(Role::Device, &Handoff::empty());
-        let nofile = limits.iter().find(|limit| limit.resource == NOFILE);
-        assert_eq!(nofile.unwrap().value, LONGEST_WAIT);
-    }
 }

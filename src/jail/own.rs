@@ -5,9 +5,10 @@
 //! empty root, no network; nothing can be opened any more. On exit of [`keep_capabilities`]: root with the capabilities of
 //! the table, and no program that it could run has more.
 
+use jailed::manifest::{AtStart, Limit};
 use rustix::{
     io::Errno,
-    process::{DumpableBehavior, Resource, set_dumpable_behavior},
+    process::{DumpableBehavior, set_dumpable_behavior},
     thread::{CapabilitySet, UnshareFlags, set_no_new_privs},
 };
 
@@ -46,11 +47,18 @@ pub struct Own {
     pub absent: LayerSet,
 }
 
+/// What a process that is in its jail can tell of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// The version of Landlock that it is under, 0 where the guest does without.
+    pub landlock: u32,
+}
+
 /// Puts the calling process, which has one thread, into a jail. A filter comes after this.
 ///
 /// # Errors
 /// `jail-failed` with what was being done. The process is then neither free nor jailed: it has to end.
-pub fn enter(own: &Own) -> Result<(), Report> {
+pub fn enter(own: &Own) -> Result<Entered, Report> {
     let at = |doing: &'static str| move |errno: Errno| failed("the supervisor", doing, errno);
     let leave = |flags, doing| confine::leave_namespaces(flags).map_err(at(doing));
     leave(UnshareFlags::NEWNS, "unshare of the mount namespace")?;
@@ -74,12 +82,13 @@ pub fn enter(own: &Own) -> Result<(), Report> {
     if !own.absent.contains(Layer::Mdwe) {
         confine::refuse_new_code().map_err(at("PR_SET_MDWE"))?;
     }
+    let mut landlock = 0;
     if !own.absent.contains(Layer::Landlock) {
-        landlock::version()
-            .and_then(landlock::deny_all)
-            .map_err(at("Landlock"))?;
+        landlock = landlock::deny_all().map_err(at("Landlock"))?;
     }
-    confine::limit(&limits(own.descriptors)).map_err(at("setting limits"))
+    let limits = limits(own.descriptors).map(|limit| (limit.resource, limit.value));
+    confine::limit(&limits).map_err(at("setting limits"))?;
+    Ok(Entered { landlock })
 }
 
 /// Gives up every capability but those of [`KEEPER`], for good.
@@ -101,18 +110,29 @@ fn kept() -> CapabilitySet {
         .fold(CapabilitySet::empty(), |all, (one, _)| all | *one)
 }
 
-/// The limits of S. It keeps its stack, and what its allocator needs.
-const fn limits(descriptors: u64) -> [(Resource, u64); 8] {
+/// The limits of S, for good; it keeps its stack, and what its allocator needs. Set by [`enter`], compared by an inspection.
+///
+/// *Source:* `include/uapi/asm-generic/resource.h (v6.12)`.
+#[must_use]
+pub const fn limits(descriptors: u64) -> [Limit; 8] {
+    const fn limit(resource: u32, value: u64, why: &'static str) -> Limit {
+        Limit {
+            resource,
+            value,
+            at_start: AtStart::Hosts,
+            why,
+        }
+    }
     [
-        (Resource::Nofile, descriptors),
+        limit(4, 0, "CORE: a core would hold what the guest writes"),
         // Counted for its user, who has no other process.
-        (Resource::Nproc, 1),
-        (Resource::Core, 0),
-        (Resource::Memlock, 0),
-        (Resource::Msgqueue, 0),
-        (Resource::Nice, 0),
-        (Resource::Rtprio, 0),
-        (Resource::Locks, 0),
+        limit(6, 1, "NPROC: itself"),
+        limit(7, descriptors, "NOFILE: what it watches"),
+        limit(8, 0, "MEMLOCK: pins nothing"),
+        limit(10, 0, "LOCKS: locks no file"),
+        limit(12, 0, "MSGQUEUE: has no message queue"),
+        limit(13, 0, "NICE: no better priority"),
+        limit(14, 0, "RTPRIO: no real-time priority"),
     ]
 }
 

@@ -11,6 +11,9 @@ use serde::{Serialize, Serializer};
 use self::table::ROWS;
 pub use self::table::Row;
 
+/// The controllers that a guest's cgroups need.
+pub const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
 /// One layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the row of the table says what each is")]

@@ -5,10 +5,9 @@
 //! back by the process itself.
 
 use rustix::{
-    fs::CWD,
     io::{Errno, Result},
     mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount},
-    process::{Resource, Rlimit, chdir, pivot_root, setrlimit},
+    process::{chdir, pivot_root},
     thread::{
         CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid, UnshareFlags,
         clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
@@ -156,17 +155,20 @@ pub fn hand_capabilities_on() -> Result<()> {
         .try_for_each(|one| rustix::thread::configure_capability_in_ambient_set(one, true))
 }
 
-/// Sets soft and hard limits.
+/// Sets soft and hard limits, each by the number of its resource.
 ///
 /// # Errors
 /// The errno of `setrlimit`.
-pub fn limit(limits: &[(Resource, u64)]) -> Result<()> {
+pub fn limit(limits: &[(u32, u64)]) -> Result<()> {
     for (resource, most) in limits {
-        let most = Rlimit {
-            current: Some(*most),
-            maximum: Some(*most),
+        let most = libc::rlimit {
+            rlim_cur: *most,
+            rlim_max: *most,
         };
-        setrlimit(*resource, most)?;
+        // SAFETY: the structure is read before the call returns.
+        if unsafe { libc::setrlimit(*resource, &raw const most) } != 0 {
+            return Err(last_errno());
+        }
     }
     Ok(())
 }
@@ -240,13 +242,6 @@ pub fn reset_signals() -> Result<()> {
         return Err(last_errno());
     }
     Ok(())
-}
-
-/// Whether nothing can be opened below `/`: what [`empty_root`] has to come to.
-#[must_use]
-pub fn has_empty_root() -> bool {
-    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, c"/dev", flags, rustix::fs::Mode::empty()).is_err()
 }
 
 /// The errno of the libc call that just failed.

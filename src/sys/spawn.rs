@@ -14,7 +14,7 @@ use jailed::manifest::layer;
 use rustix::{
     io::Errno,
     net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
-    process::{Pid, Resource, Signal, set_parent_process_death_signal, setsid},
+    process::{Pid, Signal, set_parent_process_death_signal, setsid},
     thread::{CapabilitySet, UnshareFlags, set_no_new_privs},
 };
 
@@ -44,8 +44,8 @@ pub struct Order<'a> {
     pub has_time_namespace: bool,
     /// Whether it gets a cgroup namespace, which a kernel may lack.
     pub has_cgroup_namespace: bool,
-    /// Limits, soft and hard.
-    pub limits: &'a [(Resource, u64)],
+    /// Limits, soft and hard, by the number of the resource.
+    pub limits: &'a [(u32, u64)],
     /// What the lab leaves away, bits of [`layer`].
     #[cfg(feature = "breakout")]
     pub left_away: u32,

@@ -70,7 +70,7 @@ impl Lock {
         image::protect_and_seal().map_err(refused(layer::MSEAL))?;
         thread::deepen_stack();
         if has(handoff, layer::RLIMITS) {
-            for limit in manifest::limits(self.role, handoff) {
+            for limit in manifest::limits(self.role, handoff.vcpu_count) {
                 lock::limit(limit.resource, limit.value).map_err(refused(layer::RLIMITS))?;
             }
         }

@@ -76,7 +76,7 @@ fn the_manifest_is_the_golden_one() {
         descriptors(role, &handoff)
             .for_each(|d| writeln!(text, "  {} {:?}", d.number, d.kind).unwrap());
         writeln!(text, "{role:?}, limits").unwrap();
-        for limit in limits(role, &handoff) {
+        for limit in limits(role, handoff.vcpu_count) {
             writeln!(text, "  {} {}: {}", limit.resource, limit.value, limit.why).unwrap();
         }
     }

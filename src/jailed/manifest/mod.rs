@@ -24,10 +24,12 @@ mod program_test;
 pub(crate) mod sample;
 
 pub use descriptors::{Descriptor, DescriptorKind, descriptors};
-pub use limits::{LIMITS, Limit, limits, threads};
+pub use limits::{AtStart, LIMITS, Limit, limits, tasks, threads};
 pub use program::{Instruction, MAX_INSTRUCTIONS, Program, program};
 pub use rule::{ARCH, Check, MAX_CHECKS, Operand, Rule, SeccompData, X32};
 pub use rules::{MAX_RULES, Rules};
+
+pub use crate::sys::landlock::Ruleset;
 
 /// Which process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! The calls by which a process takes rights away from itself; none gives them back.
 
+use super::landlock::Ruleset;
 use super::memory::close_range;
 use super::syscall::{Errno, Fd, call, number};
 
@@ -70,23 +71,8 @@ fn prctl(option: usize, value: usize) -> Result<(), Errno> {
     unsafe { call(number::PRCTL, [option, value, 0, 0, 0, 0]) }.map(drop)
 }
 
-/// What a Landlock ruleset handles; a kernel that knows fewer words takes those that are zero.
-///
-/// *Source:* `include/uapi/linux/landlock.h, struct landlock_ruleset_attr (v6.12)`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-struct Ruleset {
-    files: u64,
-    net: u64,
-    scopes: u64,
-}
-
-const _: () = assert!(size_of::<Ruleset>() == 24);
-
 /// Lets Landlock deny this process all that this kernel's version of it can deny: no rule allows anything. Returns the
 /// version.
-///
-/// The rights are numbered without holes, and the kernel refuses those that it does not know: so it is asked.
 ///
 /// # Errors
 /// `ENOSYS` and `EOPNOTSUPP` where there is no Landlock.
@@ -94,10 +80,12 @@ pub fn landlock() -> Result<u32, Errno> {
     const VERSION: usize = 1;
     // SAFETY: 1. asks for a number; no structure is given.
     let version = unsafe { call(number::LANDLOCK_CREATE_RULESET, [0, 0, VERSION, 0, 0, 0]) }?;
-    let mut ruleset = Ruleset::default();
-    ruleset.files = all_known(|files| Ruleset { files, ..ruleset })?;
-    ruleset.net = all_known(|net| Ruleset { net, ..ruleset })?;
-    ruleset.scopes = all_known(|scopes| Ruleset { scopes, ..ruleset })?;
+    let ruleset = Ruleset::widest(|ruleset| match create(ruleset) {
+        Ok(fd) => close_range(fd.number(), fd.number()).map(|()| true),
+        // A word of a newer kernel, or a bit of one.
+        Err(Errno::INVALID | Errno::TOO_BIG) => Ok(false),
+        Err(errno) => Err(errno),
+    })?;
     let fd = create(&ruleset)?;
     // SAFETY: 1. numbers; it restricts this process and nothing else.
     let restricted = unsafe {
@@ -109,24 +97,6 @@ pub fn landlock() -> Result<u32, Errno> {
     close_range(fd.number(), fd.number())?;
     restricted?;
     Ok(u32::try_from(version).unwrap_or(u32::MAX))
-}
-
-/// The longest row of bits from 0 on that the kernel takes.
-fn all_known(ruleset: impl Fn(u64) -> Ruleset) -> Result<u64, Errno> {
-    let mut known = 0_u64;
-    loop {
-        let more = known << 1 | 1;
-        if more == known {
-            return Ok(known);
-        }
-        match create(&ruleset(more)) {
-            Ok(fd) => close_range(fd.number(), fd.number())?,
-            // A word of a newer kernel, or a bit of one.
-            Err(Errno::INVALID | Errno::TOO_BIG) => return Ok(known),
-            Err(errno) => return Err(errno),
-        }
-        known = more;
-    }
 }
 
 fn create(ruleset: &Ruleset) -> Result<Fd, Errno> {

@@ -256,7 +256,7 @@ fn a_locked_process_is_what_it_says() {
         assert!(says("Seccomp_filters:\t2"), "{status}");
 
         let rows = child.file("limits");
-        for limit in limits(role, &child.handoff) {
+        for limit in limits(role, child.handoff.vcpu_count) {
             let (name, _) = limit.why.split_once(':').unwrap();
             let title = match name {
                 "FSIZE" => "Max file size",

@@ -8,6 +8,7 @@ pub mod image;
 pub mod kvm;
 pub mod kvm_abi;
 pub mod kvm_vcpu;
+pub mod landlock;
 pub mod lock;
 pub mod memory;
 pub mod poll;

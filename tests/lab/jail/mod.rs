@@ -206,6 +206,10 @@ fn limits_hold_each_process_to_what_it_needs() {
         let most: u64 = read(folder.join("memory.max")).trim().parse().unwrap();
         assert!(most < 64 << 20, "{member}: {most}");
     }
+    // S and K; V and D started in cgroups of their own.
+    let folder = Path::new(CGROUPS).join("narrows/jail-limits/supervisor");
+    assert_eq!(read(folder.join("pids.max")).trim(), "2");
+    assert_eq!(read(folder.join("cpu.max")).trim(), "200000 100000");
     let whole = Path::new(CGROUPS).join("narrows/jail-limits/memory.max");
     let most: u64 = read(whole).trim().parse().unwrap();
     assert!(most > 128 << 20 && most < 300 << 20, "{most}");

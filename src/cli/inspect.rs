@@ -39,7 +39,7 @@ impl Inspect {
             return Err(vec![Report::new(ErrorId::NotPermitted, what, why, fix)]);
         }
         let guest: RunningGuest = state.running_guest(&self.guest).map_err(|r| vec![r])?;
-        let proc = Proc::new(root.path("proc"));
+        let proc = Proc::new(root.path("proc"), root.path("sys/fs/cgroup"));
         if let Err(stale) = guest.check_alive(&proc) {
             return Err(vec![Report::new(
                 ErrorId::GuestNotRunning,

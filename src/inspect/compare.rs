@@ -27,7 +27,7 @@ const NUMBER: u16 = 1;
 const ARGUMENTS: u16 = 0xFFF0;
 
 /// What came of a comparison.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Comparison {
     /// The numbers of which some call is allowed.
     pub(super) reachable: BTreeSet<u32>,
@@ -37,6 +37,17 @@ pub(super) struct Comparison {
     pub(super) different: usize,
     /// How many calls were tried.
     pub(super) tried: u64,
+}
+
+impl Comparison {
+    const fn new() -> Self {
+        Self {
+            reachable: BTreeSet::new(),
+            differences: Vec::new(),
+            different: 0,
+            tried: 0,
+        }
+    }
 }
 
 /// How filters are to agree with rules.
@@ -56,20 +67,9 @@ pub(super) fn compare(
     behind: u32,
     agreement: Agreement,
 ) -> Comparison {
-    let mut trial = Trial {
-        filters,
-        rules,
-        agreement,
-        compared: Compared::new(),
-        found: Comparison::default(),
-    };
+    let mut trial = Trial::new(filters, rules, agreement);
     for number in 0..NUMBERS {
-        let own: Vec<&Rule> = rules.iter().filter(|rule| rule.call == number).collect();
-        if own.is_empty() {
-            trial.without_arguments(data(number, ARCH));
-        } else {
-            trial.with_arguments(number, &own, behind);
-        }
+        trial.call(number, behind);
     }
     // Last what nobody calls by mistake, so that it fills no list.
     let x32 = (0..NUMBERS).map(|number| number | X32);
@@ -106,7 +106,28 @@ struct Trial<'a> {
     found: Comparison,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    const fn new(filters: &'a [Vec<Instruction>], rules: &'a [Rule], agreement: Agreement) -> Self {
+        Self {
+            filters,
+            rules,
+            agreement,
+            compared: Compared::new(),
+            found: Comparison::new(),
+        }
+    }
+
+    /// Tries the call `number` with everything that may matter to it.
+    fn call(&mut self, number: u32, behind: u32) {
+        let rules = self.rules.iter();
+        let own: Vec<&Rule> = rules.filter(|rule| rule.call == number).collect();
+        if own.is_empty() {
+            self.without_arguments(data(number, ARCH));
+        } else {
+            self.with_arguments(number, &own, behind);
+        }
+    }
+
     /// Tries a call that no rule is about: one question, unless the filter looks at an argument. Gives the words that it
     /// looked at.
     fn without_arguments(&mut self, call: SeccompData) -> u16 {

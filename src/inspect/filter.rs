@@ -1,12 +1,17 @@
-//! What only calls tell of a process, not files: the live filters of each thread, and who shares its core.
-//!
-//! A thread stands still for as long as its filters are copied. One that is in `KVM_RUN` or waits goes on as after a
-//! signal that nobody handles.
+//! What only calls tell of a process, not files: the live filters of each thread, who shares its core, and whether its
+//! descriptors are the keeper's very own.
 
 use jailed::manifest::Instruction;
 
-use super::facts::{Facts, Known, Unread};
-use crate::sys::ptrace::{Tracee, core_cookie};
+use super::{
+    expected::GivenFile,
+    facts::{Known, Unread},
+    moment::{self, Still},
+};
+use crate::sys::{
+    ptrace::{Tracee, core_cookie},
+    same::is_same_file,
+};
 
 /// The filters of one thread, the oldest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,41 +29,48 @@ pub(super) struct Live {
     pub(super) filters: Known<Vec<ThreadFilters>>,
     /// The core scheduling cookie; `None` inside where no core is shared.
     pub(super) cookie: Known<Option<u64>>,
+    /// For descriptors that were given: whether the keeper's is the same opened file; `None` inside where the kernel cannot
+    /// tell (`CONFIG_KCMP`).
+    pub(super) same: Vec<(u32, Known<Option<bool>>)>,
 }
 
 impl Live {
-    /// Reads both of the process that `facts` are about.
+    /// Reads them of process `pid`, which stands `still`; `given` are files that `keeper` has, too.
     #[must_use]
-    pub(super) fn read(facts: &Facts) -> Self {
+    pub(super) fn read(
+        pid: u32,
+        still: &Known<Still>,
+        keeper: Option<u32>,
+        given: &[GivenFile],
+    ) -> Self {
+        let same = |given: &GivenFile| {
+            let (number, theirs, keeper) = (given.number?, given.keepers?, keeper?);
+            let same = is_same_file((pid, number), (keeper, theirs));
+            let same = same.map_err(|error| Unread {
+                source: format!("kcmp of descriptor {number} of {pid} and {theirs} of {keeper}"),
+                why: error.to_string(),
+            });
+            Some((number, same))
+        };
         Self {
-            filters: filters(facts),
-            cookie: core_cookie(facts.pid).map_err(|error| Unread {
-                source: format!("prctl(PR_SCHED_CORE) of {}", facts.pid),
+            filters: still.as_ref().map_err(Clone::clone).and_then(filters),
+            cookie: core_cookie(pid).map_err(|error| Unread {
+                source: format!("prctl(PR_SCHED_CORE) of {pid}"),
                 why: error.to_string(),
             }),
+            same: given.iter().filter_map(same).collect(),
         }
     }
 }
 
-fn filters(facts: &Facts) -> Known<Vec<ThreadFilters>> {
-    let threads = facts.threads.clone()?;
-    // The kernel's workers never come to user space: they can neither make a call nor be stopped before one.
-    let threads = threads.iter().filter(|thread| thread.is_worker != Ok(true));
-    threads
-        .map(|thread| {
-            let tid = thread.tid;
-            let unread = |doing: &str, error: std::io::Error| Unread {
-                source: format!("ptrace of thread {tid}, {doing}"),
-                why: error.to_string(),
-            };
-            let tracee = Tracee::stop(tid).map_err(|error| unread("stopping it", error))?;
-            let filters = tracee.filters();
-            let released = tracee.release();
-            let filters = filters.map_err(|error| unread("PTRACE_SECCOMP_GET_FILTER", error))?;
-            released.map_err(|error| unread("letting it go on", error))?;
-            Ok(ThreadFilters { tid, filters })
-        })
-        .collect()
+fn filters(still: &Still) -> Known<Vec<ThreadFilters>> {
+    let of = |(tid, tracee): &(u32, Tracee)| {
+        let filters = tracee.filters();
+        let filters =
+            filters.map_err(|error| moment::unread(*tid, "PTRACE_SECCOMP_GET_FILTER", &error))?;
+        Ok(ThreadFilters { tid: *tid, filters })
+    };
+    still.threads().iter().map(of).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
 use crate::sys::map::{handoff_facts, handoff_of};
 
 /// The version of the record. One of another version is refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A guest that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,16 @@ impl RunningGuest {
             processes,
             handoff: hex,
         }
+    }
+
+    /// The same without what is gone when the guest runs: the keeper's own descriptors of what it gave away for good.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        let places = self.processes.iter_mut().map(|process| &mut process.place);
+        for given in places.flat_map(|place| &mut place.given) {
+            given.keepers = given.keepers.filter(|_| given.is_kept);
+        }
+        self
     }
 
     /// The handoff; `None` where the record is none of this version.

@@ -142,8 +142,7 @@ pub fn settings(size: &Size) -> Vec<Setting> {
 }
 
 /// How many tasks the cgroup of a member holds at most: of `supervisor`, the two processes S and K.
-#[must_use]
-pub const fn threads(member: Member, size: &Size) -> u32 {
+const fn threads(member: Member, size: &Size) -> u32 {
     match member {
         Member::Supervisor => 2,
         Member::Device => tasks(Role::Device, size.vcpus),

@@ -21,7 +21,7 @@ use jailed::manifest::Role;
 pub use self::{
     cgroup::Cgroup,
     ids::{Ids, Member},
-    limits::{Setting, Size, settings, threads},
+    limits::{Setting, Size, settings},
     place::Place,
     program::Program,
 };
@@ -171,6 +171,12 @@ impl Jail {
     #[must_use]
     pub const fn cgroup(&self) -> Option<&Cgroup> {
         self.cgroup.as_ref()
+    }
+
+    /// What is written into the files of the guest's cgroups.
+    #[must_use]
+    pub fn settings(&self) -> Vec<Setting> {
+        settings(&self.size)
     }
 
     /// The layers that the guest does without.

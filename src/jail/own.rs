@@ -91,6 +91,22 @@ pub fn enter(own: &Own) -> Result<Entered, Report> {
     Ok(Entered { landlock })
 }
 
+/// Closes every descriptor that is not in `kept`, which ascends. Nobody owns one of the others.
+///
+/// # Errors
+/// `jail-failed` with what was being done.
+pub fn keep_descriptors(kept: &[u32]) -> Result<(), Report> {
+    let at = |errno| failed("the supervisor", "closing what it does not need", errno);
+    let mut first = 0;
+    for number in kept {
+        if first < *number {
+            confine::close_descriptors(first, number - 1).map_err(at)?;
+        }
+        first = number + 1;
+    }
+    confine::close_descriptors(first, u32::MAX).map_err(at)
+}
+
 /// Gives up every capability but those of [`KEEPER`], for good.
 ///
 /// # Errors

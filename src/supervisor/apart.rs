@@ -30,6 +30,8 @@ use super::{
     fault::Fault,
     files::Files,
     forbid_core_dumps,
+    given::handed_over,
+    inspection::Watched,
     keeper::Keeper,
     link::{Ask, Link, WORD_BYTES},
     log::Log,
@@ -39,6 +41,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report, exit_of},
+    inspect::GivenFile,
     jail::seccomp::{install, supervisor_filter},
     plan::Plan,
     spec::OnDmaFault,
@@ -89,23 +92,24 @@ impl KeeperEnd {
     /// # Errors
     /// `supervisor-absent`.
     pub fn connect(path: &Path) -> Result<Self, Report> {
-        let connected = || -> io::Result<OwnedFd> {
+        let connected = || -> io::Result<Link> {
             let address = SocketAddrUnix::new(path)?;
             let flags = SocketFlags::CLOEXEC;
             let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
             connect(&socket, &address)?;
-            Ok(socket)
+            let link = Link::of(socket);
+            // The socket was made by the service manager: who hears it is known by what it says.
+            link.ask_who_speaks()?;
+            Ok(link)
         };
-        connected()
-            .map(|socket| Self(Link::of(socket)))
-            .map_err(|error| {
-                Report::new(
-                    ErrorId::SupervisorAbsent,
-                    "cannot keep a guest that nobody supervises",
-                    format!("{}: {error}", path.display()),
-                    "start narrows@NAME.service, which starts both",
-                )
-            })
+        connected().map(Self).map_err(|error| {
+            Report::new(
+                ErrorId::SupervisorAbsent,
+                "cannot keep a guest that nobody supervises",
+                format!("{}: {error}", path.display()),
+                "start narrows@NAME.service, which starts both",
+            )
+        })
     }
 
     /// Runs a guest to its end, gives its devices back, and tells the supervisor the status that both end with.
@@ -171,7 +175,7 @@ fn keep(
         let mut faults = DmaFaults::none(plan);
         faults.arm(&options.root, &log)?;
         let violations = Violations::open();
-        hand_over(
+        let handed_over = hand_over(
             &link,
             plan,
             options,
@@ -181,10 +185,10 @@ fn keep(
             &violations,
         )
         .map_err(Fault::io("handing over to the supervisor"))?;
-        Ok(guest_ends)
+        Ok((guest_ends, Watched::handed_over(handed_over)))
     };
     match prepared() {
-        Ok(guest_ends) => {
+        Ok((guest_ends, watched)) => {
             let keeper = Keeper {
                 plan,
                 options,
@@ -193,6 +197,7 @@ fn keep(
                 link,
                 console: guest_ends,
                 supervisor: None,
+                watched,
             };
             let ended = keeper.keep();
             (keeper.link, ended)
@@ -209,7 +214,7 @@ fn hand_over(
     ends: &HostEnds,
     faults: &DmaFaults,
     violations: &Violations,
-) -> io::Result<()> {
+) -> io::Result<Vec<GivenFile>> {
     let (from_guest, to_guest) = ends.both();
     let mut fds = vec![from_guest, to_guest];
     fds.extend(faults.fd());
@@ -231,7 +236,8 @@ fn hand_over(
         has_kernel_log: faults.fd().is_some(),
         deafness: violations.deafness(),
     };
-    send_with(link, &serde_json::to_vec(&opening)?, &fds)
+    send_with(link, &serde_json::to_vec(&opening)?, &fds)?;
+    handed_over(&fds)
 }
 
 fn send_with(link: &Link, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -344,7 +350,11 @@ fn watch_guest(
         log: &log,
     };
     // It was started without what it would give up; what is left is what it may call.
-    watch.until_keeper_is_gone(|watch, _| install(&supervisor_filter(&watch.descriptors())?))
+    watch.until_keeper_is_gone(|watch, _| {
+        install(&supervisor_filter(&watch.descriptors())?)?;
+        // Landlock is the service manager's to put on, and it does not tell.
+        Ok(0)
+    })
 }
 
 fn until_readable(fd: impl AsFd, otherwise: &str) -> io::Result<()> {

@@ -97,6 +97,29 @@ pub(super) fn pipes() -> io::Result<(HostEnds, GuestEnds)> {
     Ok((host, GuestEnds { output, input }))
 }
 
+/// All that a console to `target` reads and writes, and the terminal that it puts back.
+pub(super) fn descriptors(
+    target: &Target,
+    from_guest: BorrowedFd<'_>,
+    to_guest: BorrowedFd<'_>,
+) -> SupervisorFds {
+    let mut fds = SupervisorFds {
+        read: vec![from_guest.as_raw_fd()],
+        write: vec![to_guest.as_raw_fd()],
+        ..SupervisorFds::default()
+    };
+    match target {
+        Target::Off => {}
+        Target::Stdio => {
+            fds.read.push(rustix::stdio::stdin().as_raw_fd());
+            fds.write.push(rustix::stdio::stdout().as_raw_fd());
+            fds.terminal.push(rustix::stdio::stdin().as_raw_fd());
+        }
+        Target::File(file) => fds.write.push(file.as_raw_fd()),
+    }
+    fds
+}
+
 /// The console of one run.
 #[derive(Debug)]
 pub(super) struct Console {
@@ -165,21 +188,7 @@ impl Console {
 
     /// All that it reads and writes, and the terminal that it puts back.
     pub(super) fn descriptors(&self) -> SupervisorFds {
-        let mut fds = SupervisorFds {
-            read: vec![self.from_guest.as_raw_fd()],
-            write: vec![self.to_guest.as_raw_fd()],
-            ..SupervisorFds::default()
-        };
-        match &self.target {
-            Target::Off => {}
-            Target::Stdio => {
-                fds.read.push(rustix::stdio::stdin().as_raw_fd());
-                fds.write.push(rustix::stdio::stdout().as_raw_fd());
-                fds.terminal.push(rustix::stdio::stdin().as_raw_fd());
-            }
-            Target::File(file) => fds.write.push(file.as_raw_fd()),
-        }
-        fds
+        descriptors(&self.target, self.from_guest.as_fd(), self.to_guest.as_fd())
     }
 
     /// Why the console's target failed, once.

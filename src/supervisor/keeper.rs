@@ -20,7 +20,7 @@ use super::{
     ending::RunEnd,
     fault::Fault,
     files::{Files, check_kvm},
-    inspection::Inspector,
+    inspection::{Inspector, Watched},
     launch::{Parts, Programs, Running, launch, stopped},
     link::{Ask, Heard, Link, Next, Seen, Stopped},
     log::Log,
@@ -55,6 +55,8 @@ pub(super) struct Keeper<'a> {
     pub(super) console: GuestEnds,
     /// The supervisor's process id, where it is this process's parent.
     pub(super) supervisor: Option<u32>,
+    /// What the supervisor has.
+    pub(super) watched: Watched,
 }
 
 impl Keeper<'_> {
@@ -154,6 +156,7 @@ impl Keeper<'_> {
         let inspector = Inspector {
             plan,
             supervisor: self.supervisor,
+            watched: &self.watched,
             jail,
             running: name,
             log,
@@ -276,7 +279,9 @@ impl Keeper<'_> {
                 self.log.warn(&format!("the supervisor: {doing}: {why}"));
                 None
             }
-            Heard::Stop | Heard::Statistics { .. } | Heard::Guarded | Heard::Call { .. } => None,
+            Heard::Stop | Heard::Statistics { .. } | Heard::Guarded { .. } | Heard::Call { .. } => {
+                None
+            }
         })?;
         if answer.is_none() {
             self.log

@@ -12,7 +12,7 @@ use std::{
 
 use jailed::{
     handoff::{DeviceFds, FIRST_FD, Handoff, Report, Stage, VcpuFds},
-    manifest::{layer, start_page::Locked},
+    manifest::{self, layer, start_page::Locked},
     ring::Layout,
 };
 use rustix::{
@@ -25,7 +25,8 @@ use super::{
     crash::{self, Step, Who},
     ending::{Role, RunEnd},
     fault::Fault,
-    inspection::{Inspector, Waiting},
+    given::{given, memory},
+    inspection::{Guarded, Inspector, Waiting},
     link::{Ask, Heard, Link, Next},
     process::{Process, forbidden},
 };
@@ -139,7 +140,7 @@ pub(super) fn launch(
     let (device_word, device_end) = control_pair().map_err(making("a control socket"))?;
     let device_start = StartPage::new().map_err(making("a start page"))?;
     let (console_out, console_in) = parts.console.unwrap_or((parts.null, parts.null));
-    let mut fds = vec![
+    let mut device_fds = vec![
         handoff.as_fd(),
         device_end.as_fd(),
         ring.as_fd(),
@@ -147,12 +148,17 @@ pub(super) fn launch(
         console_out,
         console_in,
     ];
-    fds.extend(&parts.devices);
+    device_fds.extend(&parts.devices);
     for list in [&errors, &requests, &irqs, &latches] {
-        fds.extend(list.iter().map(AsFd::as_fd));
+        device_fds.extend(list.iter().map(AsFd::as_fd));
     }
-    debug_assert_eq!(fds.len(), count(DeviceFds::of(parts.handoff).end()));
-    let mut device = start(jail, Role::Device, &programs.device, parts, &fds)?;
+    debug_assert_eq!(device_fds.len(), count(DeviceFds::of(parts.handoff).end()));
+    let mut device = start(jail, Role::Device, &programs.device, parts, &device_fds)?;
+    let devices_given = given(manifest::Role::Device, parts.handoff, &device_fds);
+    let devices_given = match devices_given.map_err(making("the list of D's files")) {
+        Ok(given) => given,
+        Err(fault) => return Err(stopped(fault, &mut [&mut device])),
+    };
     crash::is_running(Who::Device, device.pid());
     crash::point(Step::DeviceStarted);
     drop(device_end);
@@ -183,6 +189,11 @@ pub(super) fn launch(
         Ok(vcpu) => vcpu,
         Err(fault) => return Err(stopped(fault, &mut [&mut device])),
     };
+    let vcpus_given = given(manifest::Role::Vcpu, parts.handoff, &fds);
+    let vcpus_given = match vcpus_given.map_err(making("the list of V's files")) {
+        Ok(given) => given,
+        Err(fault) => return Err(stopped(fault, &mut [&mut device, &mut vcpu])),
+    };
     crash::is_running(Who::Vcpu, vcpu.pid());
     crash::point(Step::VcpuStarted);
     drop(vcpu_end);
@@ -191,15 +202,26 @@ pub(super) fn launch(
         .inspect(|_| crash::point(Step::VcpuReady))
         .and_then(|locked| {
             jail.share_cores(device.pid(), vcpu.pid())?;
-            guard(link, jail)?;
+            let guarded = guard(link, jail)?;
             // Now all are what they are while the guest runs.
-            let waiting = |process: &Process, locked| Waiting {
-                pid: process.pid(),
-                locked,
+            let of_both = |start| [("narrows-ring", ring.as_fd()), ("narrows-start", start)];
+            let [ring, start] = of_both(vcpu_start.file());
+            let listing = "listing the files that V and D were given";
+            let device = Waiting {
+                pid: device.pid(),
+                locked: device_locked,
+                given: devices_given,
+                memory: memory(&of_both(device_start.file())).map_err(Fault::io(listing))?,
             };
-            let (device, vcpu) = (waiting(&device, device_locked), waiting(&vcpu, locked));
+            let vcpu = Waiting {
+                pid: vcpu.pid(),
+                locked,
+                given: vcpus_given,
+                memory: memory(&[ring, start, ("narrows-ram", parts.ram)])
+                    .map_err(Fault::io(listing))?,
+            };
             inspector.map_or(Ok(()), |inspector| {
-                inspector.admit(programs, parts.handoff, device, vcpu)
+                inspector.admit(programs, parts.handoff, guarded, device, vcpu)
             })
         })
         .inspect(|()| crash::point(Step::Inspected))
@@ -284,11 +306,17 @@ pub(super) fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
 }
 
 /// Asks the supervisor to give up what it does not need while the guest runs.
-fn guard(link: &Link, jail: &Jail) -> Result<(), Fault> {
+fn guard(link: &Link, jail: &Jail) -> Result<Guarded, Fault> {
     let id = jail.ids().id(Member::Supervisor);
     let answered = link.ask(Ask::Guard { id }, |word| {
         let bad = during_set_up(&word).err().map(Err);
-        bad.or_else(|| (word == Heard::Guarded).then_some(Ok(())))
+        bad.or(match word {
+            Heard::Guarded { landlock } => Some(Ok(Guarded {
+                landlock,
+                speaker: link.speaker(),
+            })),
+            _ => None,
+        })
     });
     let silent = || io::Error::other("it does not answer");
     answered
@@ -308,9 +336,10 @@ fn during_set_up(word: &Heard) -> Result<(), Fault> {
             ))))
         }
         // There are no figures yet.
-        Heard::Statistics { .. } | Heard::Guarded | Heard::Rest { .. } | Heard::Call { .. } => {
-            Ok(())
-        }
+        Heard::Statistics { .. }
+        | Heard::Guarded { .. }
+        | Heard::Rest { .. }
+        | Heard::Call { .. } => Ok(()),
     }
 }
 

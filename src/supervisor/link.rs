@@ -5,7 +5,9 @@
 //! without end.
 
 use std::{
-    io,
+    cell::Cell,
+    io::{self, IoSliceMut},
+    mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -14,7 +16,10 @@ use iommu::events::Access;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
-    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair},
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags,
+        SocketFlags, SocketType, recvmsg, send, socketpair, sockopt::set_socket_passcred,
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -66,7 +71,10 @@ pub(super) enum Heard {
         stopped: Stopped,
     },
     /// The supervisor has given everything up, and watches.
-    Guarded,
+    Guarded {
+        /// The version of Landlock that it is under, 0 for none.
+        landlock: u32,
+    },
     /// The answer to [`Ask::Rest`] and [`Ask::Finish`].
     Rest {
         /// The figures.
@@ -115,7 +123,19 @@ pub(super) enum Ask {
 
 /// One end of the pair.
 #[derive(Debug)]
-pub(super) struct Link(OwnedFd);
+pub(super) struct Link {
+    socket: OwnedFd,
+    speaker: Cell<Option<Speaker>>,
+}
+
+/// Who says words to this end, as the kernel tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Speaker {
+    /// The process.
+    pub(super) pid: u32,
+    /// Its user.
+    pub(super) uid: u32,
+}
 
 /// What came, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,12 +156,28 @@ impl Link {
     pub(super) fn pair() -> io::Result<(Self, Self)> {
         let flags = SocketFlags::CLOEXEC;
         let (one, other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self(one), Self(other)))
+        Ok((Self::of(one), Self::of(other)))
     }
 
     /// The end of a pair that somebody else made.
     pub(super) const fn of(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self {
+            socket,
+            speaker: Cell::new(None),
+        }
+    }
+
+    /// Has the kernel tell with each word whose it is. The other end cannot say that it is another one.
+    ///
+    /// # Errors
+    /// The errno of `setsockopt`.
+    pub(super) fn ask_who_speaks(&self) -> io::Result<()> {
+        Ok(set_socket_passcred(&self.socket, true)?)
+    }
+
+    /// Who said the last word that was heard; `None` where the kernel was not asked.
+    pub(super) fn speaker(&self) -> Option<Speaker> {
+        self.speaker.get()
     }
 
     /// Says a word. One who is gone hears nothing, and its end is noticed elsewhere; so it is with one that does not
@@ -154,7 +190,11 @@ impl Link {
         if bytes.len() > WORD_BYTES {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
-        match send(&self.0, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+        match send(
+            &self.socket,
+            &bytes,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        ) {
             Ok(_) | Err(Errno::PIPE | Errno::CONNRESET | Errno::AGAIN) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -166,10 +206,10 @@ impl Link {
     /// The errno of `recv`; `InvalidData` for what is no word.
     pub(super) fn next<T: DeserializeOwned>(&self) -> io::Result<Next<T>> {
         let mut bytes = [0_u8; WORD_BYTES];
-        match recv(&self.0, bytes.as_mut_slice(), RecvFlags::DONTWAIT) {
-            Ok((_, 0)) | Err(Errno::CONNRESET) => Ok(Next::Gone),
+        match self.heard(&mut bytes) {
+            Ok(0) | Err(Errno::CONNRESET) => Ok(Next::Gone),
             // A longer one is cut, and then it is none.
-            Ok((_, length)) => {
+            Ok(length) => {
                 let word = bytes.get(..length).unwrap_or(&bytes);
                 Ok(Next::Word(serde_json::from_slice(word)?))
             }
@@ -178,13 +218,31 @@ impl Link {
         }
     }
 
+    /// The next word as it came; notes who said it.
+    fn heard(&self, bytes: &mut [u8]) -> Result<usize, Errno> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut to = [IoSliceMut::new(bytes)];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(&self.socket, &mut to, &mut control, flags)?;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmCredentials(said) = message {
+                self.speaker.set(Some(Speaker {
+                    pid: said.pid.as_raw_nonzero().get().unsigned_abs(),
+                    uid: said.uid.as_raw(),
+                }));
+            }
+        }
+        Ok(received.bytes)
+    }
+
     /// The next word, waiting no longer than `limit`.
     ///
     /// # Errors
     /// As [`Self::next`], and the errno of `poll`.
     pub(super) fn wait<T: DeserializeOwned>(&self, limit: Duration) -> io::Result<Next<T>> {
         let timeout = Timespec::try_from(limit).map_err(io::Error::other)?;
-        let mut waits = [PollFd::new(&self.0, PollFlags::IN)];
+        let mut waits = [PollFd::new(&self.socket, PollFlags::IN)];
         match poll(&mut waits, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => self.next(),
             Err(errno) => Err(errno.into()),
@@ -222,7 +280,7 @@ impl Link {
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -264,6 +322,25 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_tells_who_speaks() {
+        let (keeper, supervisor) = Link::pair().unwrap();
+        keeper.ask_who_speaks().unwrap();
+        assert_eq!(keeper.speaker(), None);
+        supervisor.say(&Heard::Guarded { landlock: 6 }).unwrap();
+        let word = Heard::Guarded { landlock: 6 };
+        assert_eq!(keeper.next().unwrap(), Next::Word(word));
+        let own = Speaker {
+            pid: std::process::id(),
+            uid: rustix::process::getuid().as_raw(),
+        };
+        assert_eq!(keeper.speaker(), Some(own));
+        // The other end was not asked to.
+        keeper.say(&Ask::Rest).unwrap();
+        assert_eq!(supervisor.next().unwrap(), Next::Word(Ask::Rest));
+        assert_eq!(supervisor.speaker(), None);
+    }
+
+    #[test]
     fn what_is_no_word_is_an_error() {
         let (keeper, supervisor) = Link::pair().unwrap();
         for bytes in [
@@ -273,7 +350,7 @@ mod tests {
             // One that is too long is cut.
             format!("{{\"word\":\"stop\"{}}}", " ".repeat(2 * WORD_BYTES)).into_bytes(),
         ] {
-            send(&supervisor.0, &bytes, SendFlags::NOSIGNAL).unwrap();
+            send(&supervisor.socket, &bytes, SendFlags::NOSIGNAL).unwrap();
             assert!(keeper.next::<Heard>().is_err(), "{}", bytes.escape_ascii());
         }
         let long = Heard::Failed {

@@ -19,6 +19,7 @@ mod dma_faults;
 mod ending;
 mod fault;
 mod files;
+mod given;
 mod inspection;
 mod keeper;
 mod launch;
@@ -53,6 +54,7 @@ use self::{
     dma_faults::DmaFaults,
     fault::Fault,
     files::Files,
+    inspection::Watched,
     keeper::Keeper,
     link::Link,
     log::Log,
@@ -140,6 +142,11 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
         .map_err(reported)?
     {
         Side::Child => {
+            let console = console::descriptors(&target, host_ends.both().0, host_ends.both().1);
+            let fds = watch::descriptors(console, &signals, &faults, &violations, &supervisors);
+            let watched = Watched::inherited(fds, &target, &faults)
+                .map_err(io("listing the files that the supervisor has"))
+                .map_err(reported)?;
             // The supervisor's: what hostile hands can write to is not the keeper's to read.
             drop((signals, target, host_ends, faults, violations, supervisors));
             let keeper = Keeper {
@@ -150,6 +157,7 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                 link: keepers,
                 console: guest_ends,
                 supervisor: Some(supervisor),
+                watched,
             };
             keeper.keep().map(Outcome::Ended)
         }
@@ -174,16 +182,19 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
 }
 
 /// Gives up everything but the descriptors that are watched: the guest is about to run.
-fn guard(plan: &Plan, watch: &Watch<'_>, id: u32) -> Result<(), Report> {
+fn guard(plan: &Plan, watch: &Watch<'_>, id: u32) -> Result<u32, Report> {
     let fds = watch.descriptors();
     let filter = supervisor_filter(&fds)?;
+    // What the operator's shell had open, and what nothing goes to or comes from.
+    own::keep_descriptors(&fds.numbers())?;
     let own = Own {
         id,
         descriptors: fds.limit(),
         absent: plan.sandbox.absent,
     };
-    own::enter(&own)?;
-    install(&filter)
+    let entered = own::enter(&own)?;
+    install(&filter)?;
+    Ok(entered.landlock)
 }
 
 /// The keeper's status, once it is gone.

@@ -110,7 +110,9 @@ impl Life<'_> {
                 Next::Word(Heard::Failed { doing, why }) => {
                     return Err(io::Error::other(format!("{doing}: {why}")));
                 }
-                Next::Word(word @ (Heard::Guarded | Heard::Rest { .. } | Heard::Call { .. })) => {
+                Next::Word(
+                    word @ (Heard::Guarded { .. } | Heard::Rest { .. } | Heard::Call { .. }),
+                ) => {
                     return Err(out_of_turn(&word));
                 }
             }
@@ -169,7 +171,7 @@ pub(super) fn forbidden(
         Heard::Stop
         | Heard::Statistics { .. }
         | Heard::Fault { .. }
-        | Heard::Guarded
+        | Heard::Guarded { .. }
         | Heard::Rest { .. }
         | Heard::Failed { .. } => None,
     })?;

@@ -48,15 +48,16 @@ struct Ready {
 }
 
 impl Watch<'_> {
-    /// Watches until the keeper is gone; the status that it told before, if it did. `guard` gives up what is not needed while the guest runs.
+    /// Watches until the keeper is gone; the status that it told before, if it did. `guard` gives up what is not needed while
+    /// the guest runs, and tells the version of Landlock that is in force then.
     ///
     /// # Errors
     /// The errno of `poll` or of the link: then the keeper notices that we are gone, and ends the guest.
     pub(super) fn until_keeper_is_gone(
         mut self,
-        guard: impl FnOnce(&Self, u32) -> Result<(), Report>,
+        guard: impl FnOnce(&Self, u32) -> Result<u32, Report>,
     ) -> io::Result<Option<u8>> {
-        let mut guard = Some(guard);
+        let (mut guard, mut landlock) = (Some(guard), 0);
         loop {
             let ready = self.wait()?;
             if ready.output {
@@ -89,9 +90,12 @@ impl Watch<'_> {
                 Next::Word(Ask::End { status }) => return Ok(Some(status)),
                 Next::Word(Ask::Guard { id }) => {
                     // At a guest's reboot it is asked again, and has nothing left to give up.
-                    let guarded = guard.take().map_or(Ok(()), |guard| guard(&self, id));
+                    let guarded = guard.take().map_or(Ok(landlock), |guard| guard(&self, id));
                     self.link.say(&match guarded {
-                        Ok(()) => Heard::Guarded,
+                        Ok(version) => {
+                            landlock = version;
+                            Heard::Guarded { landlock }
+                        }
                         Err(report) => Heard::Failed {
                             doing: report.what,
                             why: report.why.join("; "),
@@ -105,15 +109,13 @@ impl Watch<'_> {
 
     /// All descriptors that are needed from here on, by what is done with them.
     pub(super) fn descriptors(&self) -> SupervisorFds {
-        let mut fds = self.console.descriptors();
-        fds.read.push(self.signals.as_fd().as_raw_fd());
-        fds.read.extend(self.faults.fd().map(|fd| fd.as_raw_fd()));
-        fds.read
-            .extend(self.violations.fd().map(|fd| fd.as_raw_fd()));
-        // Standard error: what the operator is told.
-        fds.write.push(rustix::stdio::stderr().as_raw_fd());
-        fds.socket.push(self.link.as_fd().as_raw_fd());
-        fds
+        descriptors(
+            self.console.descriptors(),
+            &self.signals,
+            &self.faults,
+            &self.violations,
+            &self.link,
+        )
     }
 
     /// Looks at the kernel log, and says what has to end the guest.
@@ -186,6 +188,24 @@ impl Watch<'_> {
             input: is_ready(input),
         })
     }
+}
+
+/// All descriptors of a watch on these, by what is done with them.
+pub(super) fn descriptors(
+    console: SupervisorFds,
+    signals: &Signals,
+    faults: &DmaFaults,
+    violations: &Violations,
+    link: &Link,
+) -> SupervisorFds {
+    let mut fds = console;
+    fds.read.push(signals.as_fd().as_raw_fd());
+    fds.read.extend(faults.fd().map(|fd| fd.as_raw_fd()));
+    fds.read.extend(violations.fd().map(|fd| fd.as_raw_fd()));
+    // Standard error: what the operator is told.
+    fds.write.push(rustix::stdio::stderr().as_raw_fd());
+    fds.socket.push(link.as_fd().as_raw_fd());
+    fds
 }
 
 fn failed(doing: &str, error: &io::Error) -> Heard {

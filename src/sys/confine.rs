@@ -173,6 +173,18 @@ pub fn limit(limits: &[(u32, u64)]) -> Result<()> {
     Ok(())
 }
 
+/// Closes all descriptors from `first` to `last`. Whoever owned one of them must not use it any more.
+///
+/// # Errors
+/// The errno of `close_range`.
+pub fn close_descriptors(first: u32, last: u32) -> Result<()> {
+    // SAFETY: three numbers; that nobody uses these descriptors any more is the caller's to see to.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
 /// Joins a session keyring that is new and empty, where the kernel has keyrings: the one of the operator's session would
 /// be inherited.
 ///

@@ -19,6 +19,7 @@ pub mod listen;
 pub mod map;
 pub mod offers;
 pub mod ptrace;
+pub mod same;
 pub mod signals;
 pub mod spawn;
 pub mod start;

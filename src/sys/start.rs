@@ -53,6 +53,12 @@ impl StartPage {
         Ok(Self { file, mapping })
     }
 
+    /// The memory file.
+    #[must_use]
+    pub fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
     /// What it says now.
     #[must_use]
     pub fn state(&self) -> State {

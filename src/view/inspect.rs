@@ -63,6 +63,7 @@ fn finding_text(finding: &Finding, color: Color) -> String {
         State::On => (Ink::Good, "✓ as meant"),
         State::Told => (Ink::Good, "~ told    "),
         State::Absent => (Ink::Odd, "! absent  "),
+        State::NotAsked => (Ink::Odd, "- no claim"),
         State::Mismatch => (Ink::Bad, "✗ MISMATCH"),
     };
     let mut lines = finding.mismatches.iter().map(String::as_str);

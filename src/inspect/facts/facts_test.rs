@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Descriptor, Folder, IdRange, Limit, Mount, NAMESPACES, Proc, Status, maps, places, status,
+    CgroupFile, Descriptor, FileId, Folder, IdRange, Limit, Mount, NAMESPACES, Proc, Status, maps,
+    places, status,
 };
 
 const STATUS: &str = "Name:\tnarrows-device\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t71\nNgid:\t0\nPid:\t71\nPPid:\t50\n\
@@ -25,6 +26,22 @@ const LIMITS: &str = "Limit                     Soft Limit           Hard Limit 
 Max cpu time              unlimited            unlimited            seconds   \n\
 Max open files            37                   4096                 files     \n";
 
+/// What `maps` has of `smaps`.
+fn heads(smaps: &str) -> String {
+    let is_head = |line: &&str| !line.split(' ').next().unwrap().ends_with(':');
+    smaps
+        .lines()
+        .filter(is_head)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// Process `pid` of `root`, with the seals that it had before.
+fn read(root: &Path, pid: u32) -> super::Facts {
+    let proc = Proc::new(root, root.join("cgroups"));
+    proc.read(pid, &proc.seals(pid))
+}
+
 /// A folder with process 71.
 fn made(name: &str) -> PathBuf {
     let root = std::env::temp_dir().join(format!("narrows-facts-{name}-{}", std::process::id()));
@@ -41,6 +58,7 @@ fn made(name: &str) -> PathBuf {
     write("task/71/stat", STAT);
     write("task/72/stat", WORKER);
     write("smaps", SMAPS);
+    write("maps", &heads(SMAPS));
     write("limits", LIMITS);
     write("cgroup", "1:name=x:/elsewhere\n0::/narrows/web/device\n");
     write(
@@ -52,6 +70,11 @@ fn made(name: &str) -> PathBuf {
     write("coredump_filter", "00000033\n");
     write("fdinfo/9", "pos:\t0\nflags:\t0104001\nmnt_id:\t15\n");
     symlink("pipe:[911]", process.join("fd/9")).unwrap();
+    let own = root.join("cgroups/narrows/web/device");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("pids.max"), "2\n").unwrap();
+    fs::write(own.join("cpu.max"), "100000 100000\n").unwrap();
+    fs::write(own.join("../memory.max"), "4096\n").unwrap();
     write("fdinfo/10", "pos:\t0\nflags:\t02\n");
     symlink("anon_inode:[eventfd]", process.join("fd/10")).unwrap();
     for (index, name) in NAMESPACES.iter().enumerate() {
@@ -63,8 +86,8 @@ fn made(name: &str) -> PathBuf {
 #[test]
 fn a_folder_is_read_into_facts() {
     let root = made("whole");
-    let facts = Proc::new(&root).read(71);
-    assert_eq!(facts.started, Ok(4711));
+    let facts = read(&root, 71);
+    assert_eq!(Proc::new(&root, "").started(71), Ok(4711));
     let expected = Status {
         parent: 50,
         tracer: 0,
@@ -88,12 +111,13 @@ fn a_folder_is_read_into_facts() {
         (9, "pipe:[911]", 0o104_001),
         (10, "anon_inode:[eventfd]", 0o2),
     ];
-    let descriptors = descriptors.map(|(number, target, flags)| Descriptor {
-        number,
-        target: target.to_owned(),
-        flags,
-    });
-    assert_eq!(facts.descriptors.unwrap(), descriptors);
+    for (found, (number, target, flags)) in facts.descriptors.unwrap().iter().zip(descriptors) {
+        let Descriptor { file, .. } = found;
+        // The links of this folder lead nowhere, which is told of the file alone.
+        assert!(file.is_err(), "{file:?}");
+        let found = (found.number, found.target.as_str(), found.flags);
+        assert_eq!(found, (number, target, flags));
+    }
     let maps = facts.maps.unwrap();
     assert_eq!(maps.len(), 3);
     assert_eq!(maps[0].path, "/usr/bin/a program");
@@ -124,6 +148,24 @@ fn a_folder_is_read_into_facts() {
     );
     assert_eq!(facts.namespaces, (0..8).map(Ok).collect::<Vec<_>>());
     assert_eq!(facts.cgroup.as_deref(), Ok("/narrows/web/device"));
+    let limit = |is_guests, file, content: Option<&str>| CgroupFile {
+        is_guests,
+        file,
+        content: Ok(content.map(str::to_owned)),
+    };
+    for meant in [
+        limit(false, "pids.max", Some("2")),
+        limit(false, "cpu.max", Some("100000 100000")),
+        limit(false, "memory.max", None),
+        limit(true, "memory.max", Some("4096")),
+        limit(true, "memory.swap.max", None),
+    ] {
+        assert!(
+            facts.cgroup_files.contains(&meant),
+            "{:?}",
+            facts.cgroup_files
+        );
+    }
     assert_eq!(facts.root, Ok(Vec::new()));
     let options = ["ro", "nosuid", "nodev", "noexec", "relatime"];
     let mount = Mount {
@@ -142,7 +184,7 @@ fn a_folder_is_read_into_facts() {
     );
     assert_eq!(facts.coredump_filter, Ok(Some(0x33)));
     fs::remove_file(root.join("71/coredump_filter")).unwrap();
-    let facts = Proc::new(&root).read(71);
+    let facts = read(&root, 71);
     assert_eq!(facts.coredump_filter, Ok(None));
     fs::remove_dir_all(root).unwrap();
 }
@@ -150,7 +192,7 @@ fn a_folder_is_read_into_facts() {
 #[test]
 fn a_process_that_is_not_there_is_unread_in_everything() {
     let root = made("absent");
-    let facts = Proc::new(&root).read(70);
+    let facts = read(&root, 70);
     let unread = facts.status.unwrap_err();
     assert!(unread.source.ends_with("/70/status"), "{unread:?}");
     assert!(facts.maps.is_err() && facts.threads.is_err() && facts.root.is_err());
@@ -163,8 +205,10 @@ fn a_process_that_is_not_there_is_unread_in_everything() {
 fn what_is_longer_than_it_can_be_is_unread() {
     let root = made("long");
     fs::write(root.join("71/cgroup"), vec![b'x'; 300 << 10]).unwrap();
-    let why = Proc::new(&root).read(71).cgroup.unwrap_err().why;
+    let facts = read(&root, 71);
+    let why = facts.cgroup.unwrap_err().why;
     assert!(why.contains("longer than"), "{why}");
+    assert!(facts.cgroup_files.iter().all(|file| file.content.is_err()));
     fs::remove_dir_all(root).unwrap();
 }
 
@@ -172,7 +216,7 @@ fn what_is_longer_than_it_can_be_is_unread() {
 fn a_name_that_is_no_number_is_unread() {
     let root = made("names");
     fs::write(root.join("71/fd/x"), "").unwrap();
-    let why = Proc::new(&root).read(71).descriptors.unwrap_err().why;
+    let why = read(&root, 71).descriptors.unwrap_err().why;
     assert!(why.contains("no number"), "{why}");
     fs::remove_dir_all(root).unwrap();
 }
@@ -202,10 +246,11 @@ fn what_reads_otherwise_is_not_guessed() {
         ("fe:00", "fe00"),
     ] {
         assert!(
-            maps::parse(&SMAPS.replacen(from, to, 1)).is_none(),
+            maps::with_flags(&SMAPS.replacen(from, to, 1)).is_none(),
             "{from}"
         );
     }
+    assert!(maps::with_flags("VmFlags: rd\n").is_none());
     assert!(maps::parse("VmFlags: rd\n").is_none());
     assert!(places::limits("Max open files 1 2\n").is_none());
     assert!(places::limits(&LIMITS.replace("4096", "many")).is_none());
@@ -219,20 +264,60 @@ fn what_reads_otherwise_is_not_guessed() {
     assert!(status::is_worker("").is_none());
 }
 
+/// A seal that was read before counts for the very same mapping, and for no other at its place.
+#[test]
+fn a_seal_is_that_of_the_mapping_it_was_read_of() {
+    let root = made("seals");
+    let sealed = |maps: &str| {
+        fs::write(root.join("71/maps"), maps).unwrap();
+        let maps = read(&root, 71).maps.unwrap();
+        maps.iter().map(|map| map.is_sealed).collect::<Vec<_>>()
+    };
+    let heads = heads(SMAPS);
+    assert_eq!(sealed(&heads), [true, false, false]);
+    for (from, to) in [
+        ("r-xp", "rwxp"),
+        ("/usr/bin/a program", "/usr/bin/another"),
+        ("fe:00 77", "fe:00 78"),
+        ("5000-7000", "5000-6000"),
+    ] {
+        assert!(heads.contains(from));
+        assert!(!sealed(&heads.replace(from, to))[0], "{from}");
+    }
+    fs::remove_file(root.join("71/smaps")).unwrap();
+    assert!(read(&root, 71).maps.is_err());
+    fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn a_file_is_known_by_device_and_inode() {
+    let root = made("files");
+    fs::write(root.join("one"), "").unwrap();
+    fs::write(root.join("other"), "").unwrap();
+    fs::hard_link(root.join("one"), root.join("again")).unwrap();
+    let of = |name: &str| FileId::of(&root.join(name)).unwrap();
+    assert_eq!(of("one"), of("again"));
+    assert_ne!(of("one"), of("other"));
+    fs::remove_dir_all(root).unwrap();
+}
+
 #[test]
 fn this_process_can_be_read() {
-    let facts = Proc::new("/proc").read(std::process::id());
-    assert!(facts.status.unwrap().uids[0] == rustix::process::getuid().as_raw());
-    assert!(facts.maps.unwrap().iter().any(|map| map.is_executable));
-    assert!(
-        facts
-            .limits
-            .unwrap()
-            .iter()
-            .any(|limit| limit.name == "Max open files")
-    );
-    // Descriptors and threads of other tests come and go meanwhile.
-    assert!(facts.mounts.is_ok() && facts.uid_map.is_ok());
-    let folder = Folder(Path::new("/proc/self").to_owned());
-    assert!(folder.list("fd").is_ok());
+    let proc = Proc::new("/proc", "/sys/fs/cgroup");
+    for _ in 0..3000 {
+        let facts = proc.read(std::process::id(), &proc.seals(std::process::id()));
+        assert!(facts.status.unwrap().uids[0] == rustix::process::getuid().as_raw());
+        assert!(facts.maps.unwrap().iter().any(|map| map.is_executable));
+        assert!(
+            facts
+                .limits
+                .unwrap()
+                .iter()
+                .any(|limit| limit.name == "Max open files")
+        );
+        // Descriptors and threads of other tests come and go meanwhile.
+        assert!(facts.mounts.is_ok() && facts.uid_map.is_ok());
+        let folder = Folder(Path::new("/proc/self").to_owned());
+        folder.list("fd").unwrap();
+    }
 }

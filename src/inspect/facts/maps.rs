@@ -1,4 +1,4 @@
-//! `/proc/PID/smaps`: mappings with their flags.
+//! `/proc/PID/maps` and `/proc/PID/smaps`: mappings, and which of them are sealed.
 
 /// One mapping. *Source:* `proc_pid_smaps(5)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Map {
     pub is_shared: bool,
     /// Offset in the file.
     pub offset: u64,
+    /// Major and minor number of the file's device, and its inode; zeros without a file.
+    pub file: ((u32, u32), u64),
     /// The file, or the kernel's word for it: `[stack]`; empty for memory without a name.
     pub path: String,
     /// Nothing of it can be changed any more (`mseal`).
@@ -31,8 +33,29 @@ impl Map {
     }
 }
 
-/// `None` where anything reads otherwise.
+/// `maps`: nothing is known of seals. `None` where anything reads otherwise.
 pub(super) fn parse(text: &str) -> Option<Vec<Map>> {
+    text.lines().map(head).collect()
+}
+
+/// `maps` with what `seals` say of the same mappings. A sealed one cannot have changed since; of one that has changed
+/// nothing is said.
+pub(super) fn sealed(mut maps: Vec<Map>, seals: &[Map]) -> Vec<Map> {
+    for map in &mut maps {
+        let is_same = |seal: &&Map| (seal.start, seal.end) == (map.start, map.end);
+        map.is_sealed = seals.iter().find(is_same).is_some_and(|seal| {
+            let unsealed = Map {
+                is_sealed: false,
+                ..seal.clone()
+            };
+            seal.is_sealed && unsealed == *map
+        });
+    }
+    maps
+}
+
+/// `smaps`: `None` where anything reads otherwise.
+pub(super) fn with_flags(text: &str) -> Option<Vec<Map>> {
     let mut maps: Vec<Map> = Vec::new();
     let mut has_flags = true;
     for line in text.lines() {
@@ -72,8 +95,9 @@ fn head(line: &str) -> Option<Map> {
         _ => None,
     };
     let offset = hex(word())?;
-    word().split_once(':')?;
-    word().parse::<u64>().ok()?;
+    let number = |digits: &str| u32::from_str_radix(digits, 16).ok();
+    let (major, minor) = word().split_once(':')?;
+    let file = ((number(major)?, number(minor)?), word().parse().ok()?);
     (start < end).then_some(Map {
         start,
         end,
@@ -82,6 +106,7 @@ fn head(line: &str) -> Option<Map> {
         is_executable: is(2, 'x', '-')?,
         is_shared: is(3, 's', 'p')?,
         offset,
+        file,
         path: rest.to_owned(),
         is_sealed: false,
     })

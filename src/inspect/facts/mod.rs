@@ -1,5 +1,6 @@
 //! What the kernel tells of a process below `/proc`: read with bounds, into types; what cannot be read is said, too.
 
+mod cgroup;
 mod maps;
 mod places;
 mod status;
@@ -11,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::expected::FileId;
+
 pub(super) use self::{
+    cgroup::CgroupFile,
     maps::Map,
     places::{IdRange, Limit, Mount, NAMESPACES},
     status::Status,
@@ -36,9 +40,12 @@ pub struct Unread {
 /// A fact, or why it is not known.
 pub(super) type Known<T> = Result<T, Unread>;
 
-/// A folder like `/proc`.
+/// Folders like `/proc` and `/sys/fs/cgroup`.
 #[derive(Clone, Debug)]
-pub struct Proc(PathBuf);
+pub struct Proc {
+    processes: PathBuf,
+    cgroups: PathBuf,
+}
 
 /// One thread.
 #[derive(Clone, Debug)]
@@ -60,6 +67,8 @@ pub struct Descriptor {
     pub target: String,
     /// The flags of `open`, of which the lowest two bits say reading and writing.
     pub flags: u32,
+    /// The file by its device and inode.
+    pub file: Known<FileId>,
 }
 
 /// All that is read of one process.
@@ -67,8 +76,6 @@ pub struct Descriptor {
 pub struct Facts {
     /// The process.
     pub pid: u32,
-    /// When it started, in clock ticks since boot: tells it from a later process of the same id.
-    pub started: Known<u64>,
     /// Its first thread's status.
     pub status: Known<Status>,
     /// Its threads, by id.
@@ -83,6 +90,8 @@ pub struct Facts {
     pub namespaces: Vec<Known<u64>>,
     /// Its place in the cgroup tree of version 2.
     pub cgroup: Known<String>,
+    /// Limits there, and in the cgroup around it.
+    pub cgroup_files: Vec<CgroupFile>,
     /// What its root folder holds.
     pub root: Known<Vec<String>>,
     /// What is mounted there.
@@ -98,26 +107,44 @@ pub struct Facts {
 }
 
 impl Proc {
-    /// The folder at `path`.
+    /// Those of a host: processes below `processes`, cgroups of version 2 below `cgroups`.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+    pub fn new(processes: impl Into<PathBuf>, cgroups: impl Into<PathBuf>) -> Self {
+        Self {
+            processes: processes.into(),
+            cgroups: cgroups.into(),
+        }
     }
 
-    /// Reads everything of `pid`.
+    /// Which mappings of `pid` are sealed. It takes long where there is much memory, and is read while the process runs:
+    /// what is sealed stays so, at its place, until the process ends.
+    ///
+    /// # Errors
+    /// The file that could not be read.
+    pub fn seals(&self, pid: u32) -> Known<Vec<Map>> {
+        self.folder(pid)
+            .parse("smaps", MAPS_BYTES, maps::with_flags)
+    }
+
+    /// Reads everything of `pid`, with what [`Self::seals`] said of it before.
     #[must_use]
-    pub fn read(&self, pid: u32) -> Facts {
-        let folder = Folder(self.0.join(pid.to_string()));
+    pub fn read(&self, pid: u32, seals: &Known<Vec<Map>>) -> Facts {
+        let folder = self.folder(pid);
+        let cgroup = folder.parse("cgroup", FILE_BYTES, places::cgroup);
+        let maps = folder.parse("maps", MAPS_BYTES, maps::parse);
         Facts {
             pid,
-            started: folder.parse("stat", FILE_BYTES, status::started),
             status: folder.parse("status", FILE_BYTES, Status::parse),
             threads: folder.threads(),
             descriptors: folder.descriptors(),
-            maps: folder.parse("smaps", MAPS_BYTES, maps::parse),
+            maps: seals
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|seals| Ok(maps::sealed(maps?, seals))),
             limits: folder.parse("limits", FILE_BYTES, places::limits),
             namespaces: NAMESPACES.map(|name| folder.namespace(name)).to_vec(),
-            cgroup: folder.parse("cgroup", FILE_BYTES, places::cgroup),
+            cgroup_files: cgroup::read(&self.cgroups, &cgroup),
+            cgroup,
             root: folder.list("root"),
             mounts: folder.parse("mountinfo", FILE_BYTES, places::mounts),
             uid_map: folder.parse("uid_map", FILE_BYTES, places::id_ranges),
@@ -132,15 +159,26 @@ impl Proc {
     /// # Errors
     /// The file that could not be read.
     pub fn started(&self, pid: u32) -> Known<u64> {
-        let folder = Folder(self.0.join(pid.to_string()));
-        folder.parse("stat", FILE_BYTES, status::started)
+        self.folder(pid).parse("stat", FILE_BYTES, status::started)
     }
 
     /// The namespaces of `pid`, in the order of `NAMESPACES`.
     #[must_use]
     pub fn namespaces(&self, pid: u32) -> Vec<Known<u64>> {
-        let folder = Folder(self.0.join(pid.to_string()));
+        let folder = self.folder(pid);
         NAMESPACES.map(|name| folder.namespace(name)).to_vec()
+    }
+
+    /// The threads of `pid` that run code of its program, by id.
+    pub(super) fn stoppable(&self, pid: u32) -> Known<Vec<u32>> {
+        let threads = self.folder(pid).threads()?.into_iter();
+        // The kernel's workers never come to user space: they can neither make a call nor be stopped before one.
+        let own = threads.filter(|thread| thread.is_worker != Ok(true));
+        Ok(own.map(|thread| thread.tid).collect())
+    }
+
+    fn folder(&self, pid: u32) -> Folder {
+        Folder(self.processes.join(pid.to_string()))
     }
 }
 
@@ -218,10 +256,12 @@ impl Folder {
     fn descriptors(&self) -> Known<Vec<Descriptor>> {
         let descriptors = self.numbers("fd")?.into_iter().map(|number| {
             let name = format!("fdinfo/{number}");
+            let path = self.0.join("fd").join(number.to_string());
             Ok(Descriptor {
                 number,
-                target: link(&self.0.join("fd").join(number.to_string()))?,
+                target: link(&path)?,
                 flags: self.parse(&name, FILE_BYTES, places::descriptor_flags)?,
+                file: FileId::of(&path).map_err(|error| unread(&path, &error)),
             })
         });
         descriptors.collect()

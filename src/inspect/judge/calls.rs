@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Answer, FILTER_READABLE, Look, Mismatches, unread};
 use crate::inspect::{
     compare::{Agreement, Comparison, compare},
-    expected::{Expected, Programs, Role},
+    expected::{Expected, Programs},
     facts::Known,
     filter::Live,
     names,
@@ -17,9 +17,19 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
         Ok(threads) => threads,
         Err(fact) => return unread(fact),
     };
-    let (meant, count) = match &look.expected.filters {
-        Programs::Exactly(meant) => (meant.as_slice(), meant.len()),
-        Programs::Count(count) => (&[] as &[_], *count),
+    let (meant, is_exact) = match &look.expected.filters {
+        Programs::Exactly(meant) => (meant.as_slice(), true),
+        Programs::NoMore => (&[] as &[_], false),
+    };
+    let count = meant.len();
+    // A service manager's stand below the one of the program itself.
+    let is_count = |filters: usize| match is_exact {
+        true => filters == count,
+        false => filters >= 1,
+    };
+    let wanted = match is_exact {
+        true => count.to_string(),
+        false => "at least one".to_owned(),
     };
     let mut mismatches = Mismatches::default();
     for thread in threads {
@@ -30,8 +40,8 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
                 });
                 // Also where the filters themselves cannot be read: the first alone would allow what building needs.
                 if let Some(filters) = status.filters {
-                    mismatches.unless(usize::try_from(filters) == Ok(count), || {
-                        format!("thread {}: {filters} filters, not {count}", thread.tid)
+                    mismatches.unless(usize::try_from(filters).is_ok_and(is_count), || {
+                        format!("thread {}: {filters} filters, not {wanted}", thread.tid)
                     });
                 }
             }
@@ -50,12 +60,9 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
     mismatches.unless(!live.is_empty(), || "it has no thread".to_owned());
     for own in live {
         let tid = own.tid;
-        mismatches.unless(own.filters.len() == count, || {
-            format!(
-                "thread {tid}: it has {} filters, not {}",
-                own.filters.len(),
-                count
-            )
+        let filters = own.filters.len();
+        mismatches.unless(is_count(filters), || {
+            format!("thread {tid}: it has {filters} filters, not {wanted}")
         });
         for (index, (own, meant)) in own.filters.iter().zip(meant).enumerate() {
             if own == meant {
@@ -69,9 +76,16 @@ pub(super) fn filters(look: &Look<'_>) -> Answer {
         }
     }
     let lengths: Vec<String> = meant.iter().map(|f| f.len().to_string()).collect();
-    let evidence = match lengths.is_empty() {
-        true => format!("{} threads, each under {count} filters", live.len()),
-        false => format!(
+    let evidence = match is_exact {
+        false => {
+            let filters = live.iter().map(|own| own.filters.len().to_string());
+            let filters: Vec<String> = filters.collect();
+            format!(
+                "{} filters, of a service manager and its own: they are no program that is known here",
+                filters.join(", ")
+            )
+        }
+        true => format!(
             "{} threads, each under the filters of this build: {} instructions",
             live.len(),
             lengths.join(" and ")
@@ -100,8 +114,12 @@ pub(super) fn system_calls(look: &Look<'_>) -> Answer {
         .into_iter()
         .map(names::call)
         .collect();
+    let how = match look.expected.filters {
+        Programs::Exactly(_) => "",
+        Programs::NoMore => ", compared by call and not by argument",
+    };
     let evidence = format!(
-        "{} system calls can be made: {}; {tried} calls were tried",
+        "{} system calls can be made{how}: {}; {tried} calls were tried",
         names.len(),
         names.join(", ")
     );
@@ -128,7 +146,7 @@ pub(in crate::inspect) fn comparisons(
             seen.push(&thread.filters);
             let agreement = match expected.filters {
                 Programs::Exactly(_) => Agreement::Exact,
-                Programs::Count(_) => Agreement::NoMore,
+                Programs::NoMore => Agreement::NoMore,
             };
             let (rules, behind) = (&expected.rules, expected.behind);
             let compared = compare(&thread.filters, rules, behind, agreement);
@@ -140,9 +158,6 @@ pub(in crate::inspect) fn comparisons(
 
 /// V and D of one guest share a cookie that is not zero; nothing is needed where no core is shared.
 pub(super) fn core_scheduling(look: &Look<'_>) -> Answer {
-    if look.expected.role == Role::Supervisor {
-        return ("not asked of the supervisor".to_owned(), Vec::new());
-    }
     let own = match &look.live.cookie {
         Ok(own) => own,
         Err(fact) => return unread(fact),

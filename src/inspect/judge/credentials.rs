@@ -49,6 +49,9 @@ pub(super) fn capabilities(look: &Look<'_>) -> Answer {
 
 pub(super) fn uid(look: &Look<'_>) -> Answer {
     let own = look.expected.place.uid;
+    if look.expected.is_service() {
+        return service_user(look, own);
+    }
     let evidence = |_| format!("user and group {own}, no other group");
     each(look, evidence, |mismatches, tid, status| {
         mismatches.unless(status.uids == [own; 4], || {
@@ -59,6 +62,20 @@ pub(super) fn uid(look: &Look<'_>) -> Answer {
         });
         mismatches.unless(status.groups.is_empty(), || {
             format!("thread {tid}: it is in the groups {:?}", status.groups)
+        });
+    })
+}
+
+/// A service manager chose the user, who is whom the keeper hears, and its groups: none is root or root's.
+fn service_user(look: &Look<'_>, own: u32) -> Answer {
+    let evidence = |_| format!("user {own}, which is not root, in no group of root's");
+    each(look, evidence, |mismatches, tid, status| {
+        mismatches.unless(own != 0 && status.uids == [own; 4], || {
+            format!("thread {tid}: its users are {:?}, not {own}", status.uids)
+        });
+        let mut groups = status.gids.iter().chain(&status.groups);
+        mismatches.unless(groups.all(|group| *group != 0), || {
+            format!("thread {tid}: it is in root's group")
         });
     })
 }
@@ -84,12 +101,12 @@ pub(super) fn not_dumpable(look: &Look<'_>) -> Answer {
     (evidence, mismatches.0)
 }
 
-/// Whose child it is, and that nobody traces it.
+/// Whose child it is, and that nobody traces it but the reader, for whom it stands still.
 pub(super) fn relations(look: &Look<'_>) -> Answer {
     let meant = look.expected.place.parent;
     let evidence = |_| match meant {
-        Some(parent) => format!("child of {parent}, traced by nobody"),
-        None => "traced by nobody".to_owned(),
+        Some(parent) => format!("child of {parent}, traced by nobody else"),
+        None => "traced by nobody else".to_owned(),
     };
     each(look, evidence, |mismatches, tid, status| {
         if let Some(parent) = meant {
@@ -98,7 +115,7 @@ pub(super) fn relations(look: &Look<'_>) -> Answer {
                 format!("thread {tid}: its parent is {own}, not {parent}")
             });
         }
-        mismatches.unless(status.tracer == 0, || {
+        mismatches.unless([0, look.reader].contains(&status.tracer), || {
             format!("thread {tid}: process {} traces it", status.tracer)
         });
     })

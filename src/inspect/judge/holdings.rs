@@ -1,63 +1,10 @@
-//! What a process holds: descriptors, mappings, threads, limits.
+//! What a process has in memory, and its threads.
 
 use super::{Answer, Look, Mismatches, unread};
 use crate::inspect::{
     expected::{ExpectedMap, Holding},
-    facts::{Limit, Map},
+    facts::Map,
 };
-
-pub(super) fn descriptors(look: &Look<'_>) -> Answer {
-    let own = match &look.facts.descriptors {
-        Ok(own) => own,
-        Err(fact) => return unread(fact),
-    };
-    let mut mismatches = Mismatches::default();
-    let meant = match &look.expected.descriptors {
-        Holding::Exactly(meant) => meant,
-        Holding::NoneLike(names) => {
-            for found in own {
-                let is_like = names.iter().any(|name| found.target.starts_with(name));
-                mismatches.unless(!is_like, || {
-                    format!("descriptor {} is {}", found.number, found.target)
-                });
-            }
-            let evidence = format!("{} descriptors, none of a device, a VM or RAM", own.len());
-            return (evidence, mismatches.0);
-        }
-    };
-    for expected in meant {
-        let found = own.iter().find(|d| d.number == expected.number);
-        let words = expected.kind.words();
-        match found {
-            None => mismatches.0.push(format!(
-                "descriptor {}, {words}, is not there",
-                expected.number
-            )),
-            Some(found) => {
-                let fits = expected.kind.fits(&found.target, found.flags);
-                mismatches.unless(fits, || {
-                    format!(
-                        "descriptor {} is {} (flags {:o}), not {words}",
-                        found.number, found.target, found.flags
-                    )
-                });
-            }
-        }
-    }
-    for surplus in own {
-        let is_meant = meant.iter().any(|d| d.number == surplus.number);
-        mismatches.unless(is_meant, || {
-            format!(
-                "descriptor {} is one too many: {}",
-                surplus.number, surplus.target
-            )
-        });
-    }
-    (
-        format!("{} descriptors, each of its kind", own.len()),
-        mismatches.0,
-    )
-}
 
 pub(super) fn mappings(look: &Look<'_>) -> Answer {
     let own = match &look.facts.maps {
@@ -83,6 +30,13 @@ pub(super) fn mappings(look: &Look<'_>) -> Answer {
         mismatches.unless(is_meant, || {
             format!("{} is not meant to be there", words(map))
         });
+    }
+    for (path, file) in &look.expected.place.memory {
+        for map in own.iter().filter(|map| map.path == *path) {
+            mismatches.unless((file.device, file.inode) == map.file, || {
+                format!("{} is another file of this name", words(map))
+            });
+        }
     }
     let exact = match &look.expected.maps {
         Holding::Exactly(meant) => meant.as_slice(),
@@ -117,7 +71,10 @@ pub(super) fn seals(look: &Look<'_>) -> Answer {
         Err(fact) => return unread(fact),
     };
     let Holding::Exactly(meant) = &look.expected.maps else {
-        return ("not asked of the supervisor".to_owned(), Vec::new());
+        return (
+            "no mapping of it is meant to be sealed".to_owned(),
+            Vec::new(),
+        );
     };
     let (mut mismatches, mut count) = (Mismatches::default(), 0);
     for map in own {
@@ -158,35 +115,6 @@ pub(super) fn threads(look: &Look<'_>) -> Answer {
         _ => format!(", and {workers} that never leave the kernel"),
     };
     (format!("{threads} threads{of_kernel}"), mismatches.0)
-}
-
-pub(super) fn limits(look: &Look<'_>) -> Answer {
-    let own = match &look.facts.limits {
-        Ok(own) => own,
-        Err(fact) => return unread(fact),
-    };
-    let mut mismatches = Mismatches::default();
-    let shown = |value: Option<u64>| value.map_or("unlimited".to_owned(), |v| v.to_string());
-    for expected in &look.expected.limits {
-        match own.iter().find(|limit| limit.name == expected.name) {
-            None => mismatches
-                .0
-                .push(format!("{:?} is not listed", expected.name)),
-            Some(Limit { name, soft, hard }) => {
-                let is_meant = *soft == expected.value && *hard == expected.value;
-                mismatches.unless(is_meant, || {
-                    format!(
-                        "{name:?} is {}, and can be raised to {}; it is meant to be {}",
-                        shown(*soft),
-                        shown(*hard),
-                        shown(expected.value)
-                    )
-                });
-            }
-        }
-    }
-    let count = look.expected.limits.len();
-    (format!("{count} limits, soft and hard alike"), mismatches.0)
 }
 
 fn protection(map: &Map) -> String {

@@ -2,7 +2,9 @@
 
 pub(in crate::inspect) mod calls;
 mod credentials;
+mod descriptors;
 mod holdings;
+mod limits;
 mod places;
 
 use jailed::manifest::layer;
@@ -10,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     compare::Comparison,
-    expected::Expected,
+    expected::{Expected, Role},
     facts::{Facts, Known, Unread},
     filter::Live,
 };
@@ -25,6 +27,8 @@ pub enum State {
     Told,
     /// This kernel lacks it, and the operator does without.
     Absent,
+    /// Nothing is asked of this process under this topic: what was read is told, and no more is claimed.
+    NotAsked,
     /// Not as it is meant to be.
     Mismatch,
 }
@@ -58,6 +62,10 @@ pub(super) struct Look<'a> {
     pub(super) others: &'a [(String, Vec<Known<u64>>)],
     /// The cookie of the other process of the same guest, which it has to share; `None` where there is none to compare.
     pub(super) partner_cookie: Option<&'a Known<Option<u64>>>,
+    /// The version of Landlock that the kernel offers.
+    pub(super) landlock_offered: &'a Known<u32>,
+    /// The thread that reads, which stops what it reads by tracing it.
+    pub(super) reader: u32,
 }
 
 /// Behind the layers of [`jailed::manifest::layer`]: that live filters can be read, which no process does itself.
@@ -66,6 +74,30 @@ const FILTER_READABLE: u32 = layer::CORE_SCHEDULING << 1;
 /// What a topic's reading comes to: its evidence, and what does not match.
 type Answer = (String, Vec<String>);
 
+/// Of whom a topic is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Of V, D and S.
+    All,
+    /// Not of an S that a service manager has put where it is.
+    Jailed,
+    /// Of V and D.
+    Guests,
+    /// Of who is meant to have a namespace of its own of this name.
+    Namespace(&'static str),
+}
+
+impl Asked {
+    fn of(self, expected: &Expected) -> bool {
+        match self {
+            Self::All => true,
+            Self::Jailed => !expected.is_service(),
+            Self::Guests => expected.role != Role::Supervisor,
+            Self::Namespace(name) => expected.namespaces.contains(&name),
+        }
+    }
+}
+
 /// One topic.
 struct Topic {
     id: &'static str,
@@ -73,6 +105,7 @@ struct Topic {
     layer: u32,
     /// Whether only the process itself knows.
     is_told: bool,
+    asked: Asked,
     read: fn(&Look<'_>) -> Answer,
 }
 
@@ -81,8 +114,22 @@ const fn topic(id: &'static str, layer: u32, read: fn(&Look<'_>) -> Answer) -> T
         id,
         layer,
         is_told: false,
+        asked: Asked::All,
         read,
     }
+}
+
+const fn of(asked: Asked, topic: Topic) -> Topic {
+    Topic { asked, ..topic }
+}
+
+const fn namespace(
+    name: &'static str,
+    id: &'static str,
+    layer: u32,
+    read: fn(&Look<'_>) -> Answer,
+) -> Topic {
+    of(Asked::Namespace(name), topic(id, layer, read))
 }
 
 /// All topics, in the order in which they are told.
@@ -100,56 +147,82 @@ const TOPICS: &[Topic] = &[
         credentials::capabilities,
     ),
     topic("uid", layer::UID, credentials::uid),
-    topic(
+    namespace(
+        "user",
         "user-namespace",
         layer::USER_NAMESPACE,
         places::user_namespace,
     ),
-    topic(
+    namespace(
+        "mnt",
         "mount-namespace",
         layer::MOUNT_NAMESPACE,
         places::mount_namespace,
     ),
-    topic("pid-namespace", layer::PID_NAMESPACE, places::pid_namespace),
-    topic("net-namespace", layer::NET_NAMESPACE, |look| {
+    namespace(
+        "pid",
+        "pid-namespace",
+        layer::PID_NAMESPACE,
+        places::pid_namespace,
+    ),
+    namespace("net", "net-namespace", layer::NET_NAMESPACE, |look| {
         places::namespace(look, "net")
     }),
-    topic("ipc-namespace", layer::IPC_NAMESPACE, |look| {
+    namespace("ipc", "ipc-namespace", layer::IPC_NAMESPACE, |look| {
         places::namespace(look, "ipc")
     }),
-    topic("uts-namespace", layer::UTS_NAMESPACE, |look| {
+    namespace("uts", "uts-namespace", layer::UTS_NAMESPACE, |look| {
         places::namespace(look, "uts")
     }),
-    topic("cgroup-namespace", layer::CGROUP_NAMESPACE, |look| {
-        places::namespace(look, "cgroup")
-    }),
-    topic("time-namespace", layer::TIME_NAMESPACE, |look| {
+    namespace(
+        "cgroup",
+        "cgroup-namespace",
+        layer::CGROUP_NAMESPACE,
+        |look| places::namespace(look, "cgroup"),
+    ),
+    namespace("time", "time-namespace", layer::TIME_NAMESPACE, |look| {
         places::namespace(look, "time")
     }),
-    topic("cgroup", layer::CGROUP, places::cgroup),
-    topic("rlimits", layer::RLIMITS, holdings::limits),
-    topic(
-        "not-dumpable",
-        layer::NOT_DUMPABLE,
-        credentials::not_dumpable,
+    of(
+        Asked::Jailed,
+        topic("cgroup", layer::CGROUP, places::cgroup),
+    ),
+    of(
+        Asked::Jailed,
+        topic("cgroup-limits", layer::CGROUP, limits::of_cgroup),
+    ),
+    of(
+        Asked::Jailed,
+        topic("rlimits", layer::RLIMITS, limits::of_process),
+    ),
+    of(
+        Asked::Jailed,
+        topic(
+            "not-dumpable",
+            layer::NOT_DUMPABLE,
+            credentials::not_dumpable,
+        ),
     ),
     Topic {
         is_told: true,
+        asked: Asked::Jailed,
         ..topic("mdwe", layer::MDWE, |look| told(look, layer::MDWE))
     },
-    topic("mseal", layer::MSEAL, holdings::seals),
+    of(Asked::Guests, topic("mseal", layer::MSEAL, holdings::seals)),
     Topic {
         is_told: true,
-        ..topic("landlock", layer::LANDLOCK, |look| {
-            told(look, layer::LANDLOCK)
-        })
+        asked: Asked::Jailed,
+        ..topic("landlock", layer::LANDLOCK, landlock)
     },
-    topic(
-        "core-scheduling",
-        layer::CORE_SCHEDULING,
-        calls::core_scheduling,
+    of(
+        Asked::Guests,
+        topic(
+            "core-scheduling",
+            layer::CORE_SCHEDULING,
+            calls::core_scheduling,
+        ),
     ),
-    topic("descriptors", 0, holdings::descriptors),
+    topic("descriptors", 0, descriptors::descriptors),
     topic("mappings", 0, holdings::mappings),
     topic("threads", 0, holdings::threads),
     topic("relations", 0, credentials::relations),
@@ -167,7 +240,9 @@ pub(super) fn judge(look: &Look<'_>) -> Vec<Finding> {
 fn judge_topic(topic: &Topic, look: &Look<'_>) -> Finding {
     let (evidence, mismatches) = (topic.read)(look);
     let is_excused = look.expected.place.layers_absent & topic.layer != 0;
+    let is_asked = topic.asked.of(look.expected);
     let state = match (mismatches.is_empty(), is_excused) {
+        _ if !is_asked => State::NotAsked,
         (false, true) => State::Absent,
         (false, false) => State::Mismatch,
         (true, _) if topic.is_told => State::Told,
@@ -177,14 +252,16 @@ fn judge_topic(topic: &Topic, look: &Look<'_>) -> Finding {
         id: topic.id.to_owned(),
         state,
         evidence: match state {
-            State::Absent => mismatches.join("; "),
+            // What would be told of a match is not known to be so.
+            State::NotAsked if mismatches.is_empty() => evidence,
+            State::NotAsked | State::Absent => mismatches.join("; "),
             State::On | State::Told => evidence,
             // It speaks of what is meant to be.
             State::Mismatch => String::new(),
         },
         mismatches: match state {
             State::Mismatch => mismatches,
-            State::On | State::Told | State::Absent => Vec::new(),
+            State::On | State::Told | State::Absent | State::NotAsked => Vec::new(),
         },
     }
 }
@@ -200,6 +277,24 @@ fn told(look: &Look<'_>, layer: u32) -> Answer {
         let said = "the process did not say that it is on";
         (String::new(), vec![said.to_owned()])
     }
+}
+
+/// Landlock as the process said, and in the version that this kernel offers: no less is in force.
+fn landlock(look: &Look<'_>) -> Answer {
+    let (evidence, mut mismatches) = told(look, layer::LANDLOCK);
+    let own = look.expected.place.landlock;
+    match look.landlock_offered {
+        // Asked of the same kernel, by the process and now.
+        Ok(offered) if mismatches.is_empty() && *offered != own => mismatches.push(format!(
+            "the process said that it is under version {own}; this kernel offers {offered}"
+        )),
+        Ok(_) => {}
+        Err(fact) => mismatches.extend(unread(fact).1),
+    }
+    (
+        format!("{evidence}: version {own}, which is what this kernel offers"),
+        mismatches,
+    )
 }
 
 /// What is told of a fact that could not be read.

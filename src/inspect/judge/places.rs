@@ -42,6 +42,13 @@ pub(super) fn user_namespace(look: &Look<'_>) -> Answer {
     if !look.expected.namespaces.contains(&"user") {
         return (evidence, mismatches);
     }
+    if look.expected.is_service() {
+        let seen = match &look.facts.uid_map {
+            Ok(ranges) => format!("its users are the service manager's: {ranges:?}"),
+            Err(fact) => format!("its users are not known: {}: {}", fact.source, fact.why),
+        };
+        return (format!("{evidence}; {seen}"), mismatches);
+    }
     let own = look.expected.place.uid;
     let alone = IdRange {
         inside: own,
@@ -66,6 +73,20 @@ pub(super) fn user_namespace(look: &Look<'_>) -> Answer {
 pub(super) fn mount_namespace(look: &Look<'_>) -> Answer {
     const OPTIONS: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
     let (evidence, mismatches) = namespace(look, "mnt");
+    if look.expected.is_service() {
+        // Where the programs are found is the service manager's to say.
+        let seen = match (&look.facts.root, &look.facts.mounts) {
+            (Ok(names), Ok(mounts)) => format!(
+                "its root is not empty, but the service manager's: {} entries, {} mounts",
+                names.len(),
+                mounts.len()
+            ),
+            (Err(fact), _) | (_, Err(fact)) => {
+                format!("its root is not known: {}: {}", fact.source, fact.why)
+            }
+        };
+        return (format!("{evidence}; {seen}"), mismatches);
+    }
     let mut mismatches = Mismatches(mismatches);
     match &look.facts.root {
         Ok(names) => mismatches.unless(names.is_empty(), || {

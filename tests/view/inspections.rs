@@ -68,6 +68,13 @@ fn sound() -> Inspection {
             &[],
         ),
     ];
+    let not_asked = finding(
+        "cgroup",
+        State::NotAsked,
+        "it is in /system.slice/narrows@web.service, not in one of its guest",
+        &[],
+    );
+    let findings = [findings, vec![not_asked]].concat();
     Inspection::new(
         "web",
         "2026-11-22T09:00:00Z".to_owned(),
@@ -122,7 +129,7 @@ fn inspections_as_json_have_the_published_form() {
 #[test]
 fn an_inspection_of_nothing_is_a_mismatch() {
     let record = inspect(
-        &Proc::new("/nonexistent"),
+        &Proc::new("/nonexistent", "/nonexistent"),
         "web",
         "now".to_owned(),
         &[],

@@ -40,7 +40,28 @@ fn assert_match(record: &Value) {
             "supervisor" => assert!(!calls.contains(&"openat"), "{calls:?}"),
             role => panic!("{role}"),
         }
+        let evidence = |id: &str| evidence(process, id);
+        let descriptors = evidence("descriptors");
+        match process["role"].as_str().unwrap() {
+            "device" => assert!(
+                descriptors.contains("the keeper's own (kcmp)"),
+                "{descriptors}"
+            ),
+            "supervisor" => assert!(descriptors.contains("by device and inode"), "{descriptors}"),
+            _ => {}
+        }
+        assert!(
+            evidence("landlock").contains("what this kernel offers"),
+            "{record:#}"
+        );
     }
+}
+
+/// What was read of one process under one topic.
+fn evidence(process: &Value, topic: &str) -> String {
+    let findings = process["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|f| f["id"] == topic).unwrap();
+    finding["evidence"].to_string()
 }
 
 /// The mismatches of one process under one topic.
@@ -141,6 +162,24 @@ fn what_root_changes_from_outside_is_found() {
         own.trim()
     ));
     assert_eq!(inspect("changed").0, 0);
+
+    // Limits of the cgroups: the process's, the guest's around it, and those of S.
+    for (role, member, file) in [
+        ("device", "device/", "pids.max"),
+        ("vcpu", "vcpu/", "cpu.max"),
+        ("vcpu", "", "memory.max"),
+        ("supervisor", "supervisor/", "pids.max"),
+    ] {
+        let path = format!("/sys/fs/cgroup/narrows/changed/{member}{file}");
+        let before = host::shell(&format!("cat {path}"));
+        host::shell(&format!("echo max > {path}"));
+        let (status, record, _) = inspect("changed");
+        assert_eq!(status, 3, "{path}");
+        let said = mismatches(&record, role, "cgroup-limits");
+        assert!(said.contains(&format!("{file} is max")), "{said}");
+        host::shell(&format!("echo {} > {path}", before.trim()));
+        assert_eq!(inspect("changed").0, 0, "{path}");
+    }
 
     let text = Command::new("narrows")
         .args(["inspect", "changed"])

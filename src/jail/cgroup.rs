@@ -5,24 +5,16 @@
 //! `supervisor`; of [`Cgroup::close`]: they are where they were, and the folders are gone.
 
 use std::{
-    fmt, fs,
-    fs::{File, OpenOptions},
-    io::{self, Write},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    fs,
+    fs::File,
+    os::fd::{AsFd, BorrowedFd},
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
 };
 
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
+use rustix::io::Errno;
 
 use super::{
+    folder::{Failed, errno, is_populated, lock, open_folder, remove, until_empty, write},
     ids::Member,
     limits::{Size, settings},
     place::Place,
@@ -31,9 +23,6 @@ use crate::{
     error::{ErrorId, Report},
     layers::CONTROLLERS,
 };
-
-/// How long the kernel may take to empty a cgroup whose processes were killed.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The cgroups of one guest.
 #[derive(Debug)]
@@ -48,20 +37,6 @@ pub struct Cgroup {
     moved: Vec<(u32, PathBuf)>,
     /// Whether they can go back: not into the folder that a service manager gave us, which has controllers on now.
     is_delegated: bool,
-}
-
-/// A call on the cgroup file system that failed.
-#[derive(Debug)]
-struct Failed {
-    path: PathBuf,
-    doing: String,
-    error: io::Error,
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.path.display(), self.doing, self.error)
-    }
 }
 
 /// Where the cgroups of `guest` are.
@@ -212,35 +187,6 @@ fn enable(base: &Path, folder: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Makes the guest's folder, and takes it for this run.
-fn lock(folder: &Path) -> Result<File, Failed> {
-    let failed = |doing: &str, error: io::Error| Failed {
-        path: folder.to_owned(),
-        doing: doing.to_owned(),
-        error,
-    };
-    loop {
-        fs::create_dir_all(folder).map_err(|error| failed("making it", error))?;
-        let file = open_folder(folder).map_err(|error| failed("opening it", error))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
-            failed(
-                "locking it: a guest of this name runs already",
-                errno.into(),
-            )
-        })?;
-        // The run that had it may have removed it in between.
-        let ours = file
-            .metadata()
-            .map_err(|error| failed("reading it", error))?;
-        match fs::metadata(folder) {
-            Ok(now) if now.ino() == ours.ino() => return Ok(file),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("reading it", error)),
-        }
-    }
-}
-
 /// Makes the folders of the members and opens them, in the order of [`Member`].
 fn members(folder: &Path) -> Result<[File; 3], Failed> {
     let make = |member: Member| {
@@ -261,70 +207,6 @@ fn remove_members(folder: &Path) -> Result<(), Failed> {
     Member::ALL
         .iter()
         .try_for_each(|member| remove(&folder.join(member.name())))
-}
-
-/// Removes an empty cgroup, if it is there.
-fn remove(folder: &Path) -> Result<(), Failed> {
-    match fs::remove_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failed {
-            path: folder.to_owned(),
-            doing: "removing it".to_owned(),
-            error,
-        }),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn open_folder(folder: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-        .open(folder)
-}
-
-/// Whether the cgroup or one below it has processes. A folder that is not there has none.
-fn is_populated(folder: &Path) -> Result<bool, Failed> {
-    let path = folder.join("cgroup.events");
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(text.lines().any(|line| line == "populated 1")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Failed {
-            path,
-            doing: "reading".to_owned(),
-            error,
-        }),
-    }
-}
-
-fn until_empty(folder: &Path) -> Result<(), Failed> {
-    let deadline = Instant::now() + PATIENCE;
-    while is_populated(folder)? {
-        if Instant::now() > deadline {
-            return Err(Failed {
-                path: folder.to_owned(),
-                doing: "waiting for its processes, which were killed".to_owned(),
-                error: io::Error::from(io::ErrorKind::TimedOut),
-            });
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Failed> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .map_err(|error| Failed {
-            path: path.to_owned(),
-            doing: format!("writing {text:?}"),
-            error,
-        })
-}
-
-fn errno(failed: &Failed) -> Option<Errno> {
-    Errno::from_io_error(&failed.error)
 }
 
 fn unusable(folder: &Path, failed: &Failed) -> Report {
@@ -355,83 +237,5 @@ fn taken(folder: &Path, why: &str) -> Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A folder with the files that the kernel would make.
-    fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
-        let folder =
-            std::env::temp_dir().join(format!("narrows-cgroup-{name}-{}", std::process::id()));
-        drop(fs::remove_dir_all(&folder));
-        fs::create_dir_all(&folder).unwrap();
-        for (file, text) in files {
-            fs::write(folder.join(file), text).unwrap();
-        }
-        folder
-    }
-
-    #[test]
-    fn controllers_are_switched_on_from_the_base_down_to_the_guest_and_no_further() {
-        let above = folder("enable", &[("cgroup.subtree_control", "")]);
-        let base = above.join("unit");
-        let guest = base.join("narrows/web");
-        fs::create_dir_all(guest.join("vcpu")).unwrap();
-        for path in [&base, &base.join("narrows"), &guest, &guest.join("vcpu")] {
-            fs::write(path.join("cgroup.subtree_control"), "").unwrap();
-        }
-        enable(&base, &guest).unwrap();
-        let read = |path: &Path| fs::read_to_string(path.join("cgroup.subtree_control")).unwrap();
-        assert_eq!(read(&above), "");
-        for path in [&base, &base.join("narrows"), &guest] {
-            assert_eq!(read(path), "+cpu +memory +pids");
-        }
-        assert_eq!(read(&guest.join("vcpu")), "");
-    }
-
-    #[test]
-    fn only_one_run_has_a_guests_folder() {
-        let guest = folder("lock", &[]).join("web");
-        let held = lock(&guest).unwrap();
-        let failed = lock(&guest).unwrap_err();
-        assert_eq!(errno(&failed), Some(Errno::AGAIN));
-        let report = unusable(&guest, &failed);
-        assert!(report.fix.contains("another name"), "{report}");
-        drop(held);
-        assert!(lock(&guest).is_ok());
-    }
-
-    #[test]
-    fn a_cgroup_is_empty_when_the_kernel_says_so() {
-        let full = folder("full", &[("cgroup.events", "populated 1\nfrozen 0\n")]);
-        assert!(is_populated(&full).unwrap());
-        let empty = folder("empty", &[("cgroup.events", "populated 0\nfrozen 0\n")]);
-        assert!(!is_populated(&empty).unwrap());
-        assert!(until_empty(&empty).is_ok());
-        assert!(!is_populated(Path::new("/nowhere")).unwrap());
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_named_with_what_was_written() {
-        let folder = folder("file", &[]);
-        let failed = write(&folder.join("pids.max"), "2").unwrap_err();
-        let report = unusable(&folder, &failed);
-        assert_eq!(report.id, ErrorId::CgroupUnusable);
-        assert!(
-            report.why[0].contains("pids.max: writing \"2\": "),
-            "{report}"
-        );
-        assert!(
-            !folder.join("pids.max").exists(),
-            "a file was made that the kernel lacks"
-        );
-    }
-
-    #[test]
-    fn what_is_not_there_needs_no_removal() {
-        let folder = folder("gone", &[]);
-        assert!(remove_members(&folder).is_ok());
-        fs::create_dir(folder.join("vcpu")).unwrap();
-        assert!(remove_members(&folder).is_ok());
-        assert!(!folder.join("vcpu").exists());
-    }
-}
+#[path = "cgroup_test.rs"]
+mod cgroup_test;

@@ -7,6 +7,7 @@
 
 mod cgroup;
 pub mod core_scheduling;
+mod folder;
 mod ids;
 mod limits;
 pub mod own;

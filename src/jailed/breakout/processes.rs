@@ -3,16 +3,35 @@
 use super::{
     attempt::{attempt, attempt_birth},
     calls,
+    record::Tried,
     tries::{Tries, at, judge, then},
 };
 
 /// A15: tracing a process of the host's.
 pub(super) fn trace(tries: &mut Tries<'_>) {
-    const SEIZE: usize = 0x4206;
     let canaries = tries.canaries();
     for pid in [canaries.pid, canaries.keeper] {
-        tries.call(calls::PTRACE, [SEIZE, pid, 0, 0, 0, 0]);
+        tries.one(|| seize(pid));
     }
+}
+
+/// Begins to trace a process. The attacker in the other process may be tracing it, which ends with that attacker: it is
+/// tried again and again.
+fn seize(pid: usize) -> Tried {
+    const SEIZE: usize = 0x4206;
+    const TIMES: usize = 25;
+    let a_moment = [0_u64, 20_000_000];
+    let place = a_moment.as_ptr().expose_provenance();
+    let mut answer = Tried::Absent;
+    for _ in 0..TIMES {
+        answer = judge(attempt(calls::PTRACE, [SEIZE, pid, 0, 0, 0, 0]), &[]);
+        if answer != Tried::Blocked(calls::NOT_PERMITTED)
+            || attempt(calls::NANOSLEEP, [place, 0, 0, 0, 0, 0]).is_err()
+        {
+            break;
+        }
+    }
+    answer
 }
 
 /// A16: reading a process of the host's: its memory, its descriptors.
@@ -127,9 +146,8 @@ pub(super) fn births(tries: &mut Tries<'_>) {
 
 /// C15: the supervisor and everybody else as a target.
 pub(super) fn attack_keeper(tries: &mut Tries<'_>) {
-    const SEIZE: usize = 0x4206;
     let keeper = tries.canaries().keeper;
-    tries.call(calls::PTRACE, [SEIZE, keeper, 0, 0, 0, 0]);
+    tries.one(|| seize(keeper));
     let word = [0_usize, 0];
     let place = word.as_ptr().expose_provenance();
     tries.call_or(

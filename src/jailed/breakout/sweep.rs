@@ -19,9 +19,10 @@ const EXIT_GROUP: u32 = 231;
 const ARCH_32_BIT: u32 = 0x4000_0003;
 
 /// What would end, stop or leave the process, give birth to another, or disturb the host where it is not filtered.
-const DANGEROUS: [usize; 24] = [
-    15, // rt_sigreturn
-    34, // pause
+const DANGEROUS: [usize; 25] = [
+    15,  // rt_sigreturn
+    513, // the same, as x32 numbers it
+    34,  // pause
     calls::FORK,
     calls::VFORK,
     calls::CLONE,
@@ -145,9 +146,8 @@ pub(super) fn calls(tries: &mut Tries<'_>) {
         let is_skipped = is_unfiltered && DANGEROUS.contains(&number);
         tries.one(|| match (swept.way, swept.rule) {
             // The probe's own end, which is what shows it to work.
-            (Way::Ones | Way::Zeros, _) if swept.number == EXIT_GROUP || is_skipped => {
-                Tried::Blocked(0)
-            }
+            (Way::Ones | Way::Zeros, _) if swept.number == EXIT_GROUP => Tried::Blocked(0),
+            (Way::Ones | Way::Zeros | Way::X32, _) if is_skipped => Tried::Blocked(0),
             (Way::Ones, _) => known(attempt(number, [calls::NONE; 6])),
             (Way::Allowed, Some(rule)) => allowed(rule),
             (Way::Zeros | Way::Allowed, _) => known(attempt(number, [0; 6])),

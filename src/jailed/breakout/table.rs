@@ -31,6 +31,12 @@ pub struct Ended {
 }
 
 const SIGILL: i32 = 4;
+const SIGKILL: i32 = 9;
+const SIGSEGV: i32 = 11;
+
+/// Where the limits let a program be begun and not be loaded.
+const PROGRAM_TOO_LARGE: &str =
+    "the new program is more than the limits allow, and the old one was given up for it";
 
 impl Probe {
     /// Why this signal answers try `index`; `None` where it does not.
@@ -159,11 +165,18 @@ pub const PROBES: &[Probe] = &[
         files::through_proc,
     ),
     Probe {
-        signals: &[Ended {
-            tries: (0, 0),
-            signal: SIGILL,
-            reason: "the program ran, found that its user had not changed, and ended itself",
-        }],
+        signals: &[
+            Ended {
+                tries: (0, 0),
+                signal: SIGILL,
+                reason: "the program ran, found that its user had not changed, and ended itself",
+            },
+            Ended {
+                tries: (0, 0),
+                signal: SIGSEGV,
+                reason: PROGRAM_TOO_LARGE,
+            },
+        ],
         ..probe(
             "A38",
             "run a program that changes its user",
@@ -234,7 +247,14 @@ pub const PROBES: &[Probe] = &[
         devices::map_for_guest,
     ),
     probe("C08", "add parts to the VM", V, devices::machine_parts),
-    probe("C10", "run another program", BOTH, processes::other_program),
+    Probe {
+        signals: &[Ended {
+            tries: (0, 1),
+            signal: SIGSEGV,
+            reason: PROGRAM_TOO_LARGE,
+        }],
+        ..probe("C10", "run another program", BOTH, processes::other_program)
+    },
     probe("C11", "make processes and threads", BOTH, processes::births),
     probe(
         "C12",
@@ -297,7 +317,15 @@ pub const PROBES: &[Probe] = &[
         D,
         devices::other_interrupts,
     ),
-    probe("C23", "take more memory, keep it", BOTH, memory::growth),
+    Probe {
+        signals: &[Ended {
+            // `mlockall`, behind two tries that take as much as a guest has.
+            tries: (3, 3),
+            signal: SIGKILL,
+            reason: "it is more than the guest's own cgroup has, which the keeper is in, too",
+        }],
+        ..probe("C23", "take more memory, keep it", BOTH, memory::growth)
+    },
 ];
 
 /// The probe with this id, if `role` has it.

@@ -318,5 +318,10 @@ impl Mismatches {
 }
 
 #[cfg(test)]
-#[path = "judge_test.rs"]
+mod changes_test;
+#[cfg(test)]
 mod judge_test;
+#[cfg(test)]
+mod sound_test;
+#[cfg(test)]
+mod supervisor_test;

@@ -315,7 +315,12 @@ fn guard(link: &Link, jail: &Jail) -> Result<Guarded, Fault> {
                 landlock,
                 speaker: link.speaker(),
             })),
-            _ => None,
+            Heard::Stop
+            | Heard::Statistics { .. }
+            | Heard::Fault { .. }
+            | Heard::Rest { .. }
+            | Heard::Call { .. }
+            | Heard::Failed { .. } => None,
         })
     });
     let silent = || io::Error::other("it does not answer");

@@ -67,6 +67,9 @@ pub(crate) fn timed_wait(filters: &[Vec<Instruction>], place: usize) -> io::Resu
             child => Ok(child),
         };
     }
+    // What other tests have open is not to stay open, or locked, for as long as this child lives.
+    // SAFETY: the child uses none of its descriptors.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) };
     let place = std::ptr::with_exposed_provenance_mut::<libc::c_void>(place);
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;

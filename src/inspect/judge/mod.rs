@@ -99,6 +99,7 @@ impl Asked {
 }
 
 /// One topic.
+#[derive(Clone, Copy)]
 struct Topic {
     id: &'static str,
     /// The layer by whose absence it is excused, 0 where nothing excuses it.

@@ -78,7 +78,7 @@ pub fn enter(own: &Own) -> Result<Entered, Report> {
     confine::become_user(own.id).map_err(at("setresgid and setresuid"))?;
     confine::keep_capabilities(CapabilitySet::empty()).map_err(at("giving up all capabilities"))?;
     set_no_new_privs(true).map_err(at("no_new_privs"))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at("PR_SET_DUMPABLE"))?;
+    forbid_dumps()?;
     if !own.absent.contains(Layer::Mdwe) {
         confine::refuse_new_code().map_err(at("PR_SET_MDWE"))?;
     }
@@ -89,6 +89,15 @@ pub fn enter(own: &Own) -> Result<Entered, Report> {
     let limits = limits(own.descriptors).map(|limit| (limit.resource, limit.value));
     confine::limit(&limits).map_err(at("setting limits"))?;
     Ok(Entered { landlock })
+}
+
+/// Leaves no core, and keeps processes of the same user from looking into this one.
+///
+/// # Errors
+/// `jail-failed`.
+pub fn forbid_dumps() -> Result<(), Report> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| failed("the supervisor", "PR_SET_DUMPABLE", errno))
 }
 
 /// Closes every descriptor that is not in `kept`, which ascends. Nobody owns one of the others.

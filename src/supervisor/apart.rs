@@ -42,7 +42,10 @@ use super::{
 use crate::{
     error::{ErrorId, Report, exit_of},
     inspect::GivenFile,
-    jail::seccomp::{install, supervisor_filter},
+    jail::{
+        own,
+        seccomp::{install, supervisor_filter},
+    },
     plan::Plan,
     spec::OnDmaFault,
     sys::{listen::passed_socket, signals::Signals},
@@ -351,6 +354,9 @@ fn watch_guest(
     };
     // It was started without what it would give up; what is left is what it may call.
     watch.until_keeper_is_gone(|watch, _| {
+        // Its files below /proc are root's from here on: only then can the keeper, which has no privilege over others'
+        // files, read what its descriptors are.
+        own::forbid_dumps()?;
         install(&supervisor_filter(&watch.descriptors())?)?;
         // Landlock is the service manager's to put on, and it does not tell.
         Ok(0)

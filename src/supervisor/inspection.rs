@@ -169,7 +169,11 @@ impl Inspector<'_> {
         Ok(Waiting {
             pid: pid.ok_or_else(unknown)?,
             locked: Locked {
-                layers: layer::OWN & !self.jail.absent().bits(),
+                // A service puts on nothing but its filter; the rest is its manager's, which says nothing.
+                layers: match self.watched.fds {
+                    Some(_) => layer::OWN & !self.jail.absent().bits(),
+                    None => 0,
+                },
                 landlock_abi: guarded.landlock,
             },
             given: self.watched.given.clone(),

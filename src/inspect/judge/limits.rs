@@ -29,6 +29,9 @@ pub(super) fn of_process(look: &Look<'_>) -> Answer {
         }
     }
     let count = look.expected.limits.len();
+    if count == 0 {
+        return ("none is known here".to_owned(), mismatches.0);
+    }
     (format!("{count} limits, soft and hard alike"), mismatches.0)
 }
 

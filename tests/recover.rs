@@ -14,8 +14,9 @@ use std::{
 use iommu::{
     bind::{Binding, VFIO_PCI},
     fake::FakeHost,
+    sysfs::SysRoot,
 };
-use narrows::state::{Changes, Identity, Journal, ProcessId, State, Taken};
+use narrows::state::{Changes, Claim, Identity, Journal, Left, ProcessId, State, Taken};
 
 const PF: &str = "0000:01:00.0";
 const VF: &str = "0000:01:10.0";
@@ -121,6 +122,36 @@ fn functions_of_a_killed_run_are_refused_until_they_are_recovered() {
     assert_eq!((status, said.trim()), (Some(0), "nothing to recover"));
     let (status, _, text) = scene.run(&["plan", "guest.toml"]);
     assert_eq!(status, Some(0), "{text}");
+}
+
+#[test]
+fn who_has_the_journal_of_a_dead_run_is_named_and_looking_goes_on() {
+    let scene = Scene::new();
+    let host = SysRoot::new(scene.0.join("root"));
+    let left = scene.state().left_behind(&host).unwrap();
+    let [Left::Dead(remains)] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    let Claim::Ours(_recovery) = remains.claim().unwrap() else {
+        panic!("{remains:?} is locked");
+    };
+    let (status, said, text) = scene.run(&["recover", "--wait", "1"]);
+    assert_eq!(status, Some(1), "{said}{text}");
+    assert!(said.contains("not recovered"), "{said}");
+    let who = format!("process {} puts it right already", id());
+    assert!(said.contains(&who), "no {who:?} in:\n{said}");
+    for word in [
+        "recovery-held",
+        &format!("process {} has its journal locked", id()),
+    ] {
+        assert!(text.contains(word), "no {word:?} in:\n{text}");
+    }
+    let (_, said, _) = scene.run(&["doctor"]);
+    assert!(said.contains("recover-needed"), "{said}");
+    let (status, _, text) = scene.run(&["plan", "guest.toml"]);
+    assert_eq!(status, Some(3), "{text}");
+    let (status, said, _) = scene.run(&["recover", "--guest", "web-1"]);
+    assert_eq!((status, said.trim()), (Some(0), "nothing to recover"));
 }
 
 #[test]

@@ -39,7 +39,7 @@ impl Doctor {
             named: self.bdfs.clone(),
             is_all: self.all,
         };
-        let found = view::examine(&host.topology, &wish, |bdf| state?.withheld(bdf))?;
+        let found = view::examine(&host.topology, &wish, |bdf| state?.withheld(root, bdf))?;
         let scene = host.scene(self.all);
         let unknown = (root.as_path() == Path::new("/") && !rustix::process::geteuid().is_root())
             .then_some(NOT_ROOT);

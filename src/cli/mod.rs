@@ -322,7 +322,7 @@ fn make_plan(
     let quarantined: Vec<Report> = spec
         .devices
         .iter()
-        .filter_map(|wish| Some(state?.withheld(wish.bdf)?.at(wish.place.clone())))
+        .filter_map(|wish| Some(state?.withheld(root, wish.bdf)?.at(wish.place.clone())))
         .collect();
     match planned {
         Ok(plan) if quarantined.is_empty() => Ok(plan),

@@ -1,5 +1,7 @@
 //! `narrows recover`: what killed runs have left behind, put right.
 
+use std::time::Duration;
+
 use clap::Args;
 use iommu::sysfs::SysRoot;
 use serde::Serialize;
@@ -8,7 +10,7 @@ use super::{Done, Outcome, written};
 use crate::{
     error::{Exit, Report, printable},
     state::State,
-    supervisor::{self, Recovered},
+    supervisor::{self, Asked, Recovered},
 };
 
 #[derive(Debug, Args)]
@@ -16,6 +18,12 @@ pub(super) struct Recover {
     /// Only tell what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Only what runs of this guest have left
+    #[arg(long, value_name = "NAME")]
+    guest: Option<String>,
+    /// Wait so long for another recovery that is at the same run
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    wait: u64,
     /// Print what was done, and what could not be, as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -42,8 +50,13 @@ struct Document<'a> {
 impl Recover {
     /// Does what was asked.
     pub(super) fn run(&self, root: &SysRoot, state: &State) -> Outcome {
-        let all = supervisor::recover(root, state, self.dry_run, self.json)
-            .map_err(|report| vec![report])?;
+        let asked = Asked {
+            guest: self.guest.as_deref(),
+            is_dry: self.dry_run,
+            is_silent: self.json,
+            patience: Duration::from_secs(self.wait),
+        };
+        let all = supervisor::recover(root, state, &asked).map_err(|report| vec![report])?;
         let left: Vec<Report> = all.iter().flat_map(|one| one.left.clone()).collect();
         Ok(Done {
             status: match left.is_empty() {

@@ -111,6 +111,7 @@ pub enum ErrorId {
     KeeperLost,
     SupervisorAbsent,
     HostNotRestored,
+    RecoveryHeld,
     MemoryNotWiped,
     // what outlives a run
     StateUnreadable,
@@ -224,6 +225,7 @@ const ROWS: [Row; ErrorId::COUNT] = {
         row(Id::KeeperLost, "keeper-lost", Host, Failed),
         row(Id::SupervisorAbsent, "supervisor-absent", Operator, Failed),
         row(Id::HostNotRestored, "host-not-restored", Host, Failed),
+        row(Id::RecoveryHeld, "recovery-held", Host, Failed),
         row(Id::MemoryNotWiped, "memory-not-wiped", Host, Failed),
         row(Id::StateUnreadable, "state-unreadable", Host, Failed),
         row(Id::StateUnwritable, "state-unwritable", Host, Failed),

@@ -2,44 +2,26 @@
 //! put it back.
 //!
 //! One file a run, locked by it as long as it lives. The file is there before the first change, and is removed after the
-//! last one was undone. A file that nobody has locked belongs to a run that is dead.
+//! last one was undone. What is found of runs that are dead is in [`super::left`].
 
 use std::{
-    fmt,
     fs::{self, File},
     io::{self, Read},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use iommu::{bdf::Bdf, bind::Binding};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::{Identity, State, clock::now, file};
-use crate::error::{ErrorId, Report};
+use super::{Identity, ProcessId, State, clock::now, file};
+use crate::error::Report;
 
 /// The version of the file's format. A file of another one is refused.
 const VERSION: u32 = 1;
 
 /// More than any journal: sixteen functions with 4 KiB of configuration space each, in hexadecimal.
 const FILE_LIMIT: u64 = 1 << 20;
-
-/// A process that cannot be mistaken for a later one with the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ProcessId {
-    /// Its number.
-    pub pid: u32,
-    /// When it was started, in ticks since the boot.
-    pub start: u64,
-}
-
-impl fmt::Display for ProcessId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {}", self.pid)
-    }
-}
 
 /// A function that a run takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +90,7 @@ impl Changes {
         format!("guest {}, {}, since {}", self.guest, self.owner, self.since)
     }
 
-    fn names(&self, bdf: Bdf) -> bool {
+    pub(super) fn names(&self, bdf: Bdf) -> bool {
         self.functions
             .iter()
             .any(|taken| taken.binding.bdf() == bdf)
@@ -124,16 +106,16 @@ pub struct Journal {
     changes: Changes,
 }
 
-/// What is found in the folder of journals.
-#[derive(Debug)]
-pub enum Left {
-    /// Of a run that is dead. Nobody else puts it right while this lives.
-    Dead(Journal),
-    /// Something that is no journal.
-    Damaged(Report),
-}
-
 impl Journal {
+    /// The journal of a dead run, for who has locked it.
+    pub(super) const fn of(path: PathBuf, lock: File, changes: Changes) -> Self {
+        Self {
+            path,
+            lock,
+            changes,
+        }
+    }
+
     /// Writes down what is about to change: it is on the disk when this returns.
     ///
     /// # Errors
@@ -191,131 +173,14 @@ impl Journal {
     }
 }
 
-impl State {
-    /// The journals of runs that are dead, and what is damaged; those of runs that live are left out.
-    ///
-    /// # Errors
-    /// `state-unreadable`.
-    pub fn left_behind(&self) -> Result<Vec<Left>, Report> {
-        let unreadable = |error: io::Error| unreadable(&self.journal(), &error);
-        let mut left = Vec::new();
-        for path in self.journals().map_err(unreadable)? {
-            match lock_of_dead(&path) {
-                Ok(None) => {}
-                Ok(Some(mut lock)) => left.push(match parse(&mut lock) {
-                    Ok(changes) => Left::Dead(Journal {
-                        path,
-                        lock,
-                        changes,
-                    }),
-                    Err(why) => Left::Damaged(damaged(&path, &why)),
-                }),
-                Err(error) => left.push(Left::Damaged(damaged(&path, &error.to_string()))),
-            }
-        }
-        Ok(left)
-    }
-
-    /// Why a guest may not have `bdf`, as far as it can be known before anything is locked: it is in quarantine, or a dead
-    /// run has not given it back.
-    #[must_use]
-    pub fn withheld(&self, bdf: Bdf) -> Option<Report> {
-        self.refusal(bdf)
-            .or_else(|| self.not_recovered(bdf))
-            .or_else(|| Self::new(self.usual.clone()?).not_recovered(bdf))
-    }
-
-    fn not_recovered(&self, bdf: Bdf) -> Option<Report> {
-        match self.journals() {
-            // Who is not root may plan, and cannot run.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
-            _ => {}
-        }
-        let left = match self.left_behind() {
-            Ok(left) => left,
-            Err(report) => return Some(report),
-        };
-        left.into_iter().find_map(|left| match left {
-            Left::Dead(journal) => journal
-                .changes
-                .names(bdf)
-                .then(|| recover_needed(bdf, &journal.changes)),
-            Left::Damaged(report) => Some(report),
-        })
-    }
-
-    /// Shows that no dead run had `bdf`, for who has its lock: then a journal that names it is of a dead run even where
-    /// somebody has locked it, to read it or to put it right.
-    ///
-    /// # Errors
-    /// `recover-needed`; `journal-damaged` and `state-unreadable`, as then it cannot be known.
-    pub fn check_recovered(&self, bdf: Bdf) -> Result<(), Report> {
-        let unreadable = |error: io::Error| unreadable(&self.journal(), &error);
-        for path in self.journals().map_err(unreadable)? {
-            let read = File::open(&path).map_err(|error| error.to_string());
-            match read.and_then(|mut file| parse(&mut file)) {
-                Ok(changes) if changes.names(bdf) => return Err(recover_needed(bdf, &changes)),
-                Ok(_) => {}
-                // It was removed since: its run has ended, or somebody has put it right.
-                Err(_) if !path.exists() => {}
-                Err(why) => return Err(damaged(&path, &why)),
-            }
-        }
-        Ok(())
-    }
-
-    fn journals(&self) -> io::Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(self.journal()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut paths = entries
-            .map(|entry| Ok(entry?.path()))
-            .collect::<io::Result<Vec<_>>>()?;
-        // Files that were never finished: their runs had changed nothing.
-        paths.retain(|path| {
-            !path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with('.'))
-        });
-        paths.sort_unstable();
-        Ok(paths)
-    }
-}
-
-/// The file with its lock, if its run is dead; `None` for one that lives, or that was removed just now.
-fn lock_of_dead(path: &Path) -> io::Result<Option<File>> {
-    loop {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::AGAIN) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        }
-        // A run that writes anew replaces the file: the lock of the old one says nothing.
-        let is_named = match fs::symlink_metadata(path) {
-            Ok(named) => named.ino() == file.metadata()?.ino(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if is_named {
-            return Ok(Some(file));
-        }
-    }
-}
-
 fn text(changes: &Changes) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(changes)?;
     text.push(b'\n');
     Ok(text)
 }
 
-fn parse(file: &mut File) -> Result<Changes, String> {
+/// What the file holds, or why it is no journal.
+pub(super) fn parse(file: &mut File) -> Result<Changes, String> {
     let mut text = String::new();
     file.take(FILE_LIMIT)
         .read_to_string(&mut text)
@@ -328,35 +193,4 @@ fn parse(file: &mut File) -> Result<Changes, String> {
         ));
     }
     Ok(changes)
-}
-
-fn recover_needed(bdf: Bdf, changes: &Changes) -> Report {
-    Report::new(
-        ErrorId::RecoverNeeded,
-        format!("cannot assign {bdf}"),
-        format!(
-            "a run that had it was killed and did not give it back: {}",
-            changes.whose()
-        ),
-        "narrows recover",
-    )
-}
-
-fn damaged(path: &Path, why: &str) -> Report {
-    Report::new(
-        ErrorId::JournalDamaged,
-        "the journal of a run that was killed is damaged: it does not tell what is to be put back",
-        format!("{}: {why}", path.display()),
-        "unbind by hand what is bound to vfio-pci and is no guest's (narrows inventory), clear its driver_override, then \
-         move the file elsewhere; until then no guest is given a device",
-    )
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Report {
-    Report::new(
-        ErrorId::StateUnreadable,
-        "the journals of runs cannot be read",
-        format!("{}: {error}", path.display()),
-        "make them readable; until then no function counts as free",
-    )
 }

@@ -8,9 +8,10 @@ use iommu::{
     bdf::Bdf,
     bind::{Binding, VFIO_PCI},
     fake::FakeHost,
+    sysfs::SysRoot,
 };
 
-use super::{Changes, Identity, Journal, Left, ProcessId, State, Taken};
+use super::{Changes, Claim, Identity, Journal, Left, ProcessId, Remains, State, Taken};
 use crate::error::Report;
 
 const VF: &str = "0000:01:10.0";
@@ -54,6 +55,19 @@ impl Scene {
         Journal::begin(&self.state(), self.changes(guest, pid)).unwrap()
     }
 
+    /// The host, with its boot, and these processes by number and time of start.
+    fn host(&self, processes: &[(u32, u64)]) -> SysRoot {
+        let mut host = FakeHost::new(self.0.join(format!("host-{processes:?}")))
+            .file("proc/sys/kernel/random/boot_id", "boot-1\n");
+        for (pid, start) in processes {
+            let stat = format!(
+                "{pid} (narrows) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 {start} 20\n"
+            );
+            host = host.file(&format!("proc/{pid}/stat"), &stat);
+        }
+        host.write().unwrap()
+    }
+
     fn folder(&self) -> PathBuf {
         self.0.join("state/journal")
     }
@@ -69,12 +83,12 @@ fn id(report: &Report) -> String {
     report.id.to_string()
 }
 
-fn dead(state: &State) -> Vec<Journal> {
-    let left = state.left_behind().unwrap();
+fn dead(state: &State, host: &SysRoot) -> Vec<Remains> {
+    let left = state.left_behind(host).unwrap();
     left.into_iter()
         .map(|left| match left {
-            Left::Dead(journal) => journal,
-            Left::Damaged(report) => panic!("{report}"),
+            Left::Dead(remains) => remains,
+            Left::Damaged { report, .. } => panic!("{report}"),
         })
         .collect()
 }
@@ -86,39 +100,65 @@ fn mode(path: &Path) -> u32 {
 #[test]
 fn a_folder_that_does_not_exist_has_no_journals() {
     let state = State::new("/nonexistent/narrows");
-    assert!(state.left_behind().unwrap().is_empty());
-    assert!(state.withheld(vf()).is_none());
+    let host = SysRoot::default();
+    assert!(state.left_behind(&host).unwrap().is_empty());
+    assert!(state.withheld(&host, vf()).is_none());
     assert!(state.check_recovered(vf()).is_ok());
 }
 
 #[test]
-fn a_journal_is_of_a_dead_run_only_when_nobody_has_it_locked() {
-    let scene = Scene::new("lock");
+fn a_run_is_dead_when_its_process_is_gone_whoever_has_its_journal_locked() {
+    let scene = Scene::new("dead");
     let state = scene.state();
     let mut journal = scene.begin("web", 7);
     assert_eq!(
         journal.path().file_name().unwrap().to_str().unwrap(),
         "web-7-77.json"
     );
-    assert!(dead(&state).is_empty());
-    assert!(state.withheld(vf()).is_none());
+    let alive = scene.host(&[(7, 77)]);
+    assert!(dead(&state, &alive).is_empty());
+    assert!(state.withheld(&alive, vf()).is_none());
+    // The same number, given to a later process; and one of another number.
+    for processes in [&[(7, 78)][..], &[(8, 77)]] {
+        assert_eq!(dead(&state, &scene.host(processes)).len(), 1);
+    }
 
-    // Written anew, it is another file, and locked like the first.
     let child = ProcessId { pid: 8, start: 78 };
     journal
         .update(|changes| changes.processes.push(child))
         .unwrap();
-    assert!(dead(&state).is_empty());
-
-    drop(journal);
-    let found = dead(&state);
+    let gone = scene.host(&[]);
+    let found = dead(&state, &gone);
     let [found] = found.as_slice() else {
         panic!("{found:?}");
     };
     assert_eq!(found.changes().processes, [child]);
     assert_eq!(found.changes().functions[0].binding.bdf(), vf());
-    // While one puts it right, another finds nothing to do.
-    assert!(dead(&state).is_empty());
+
+    // A boot later nothing of it lives, whatever has its number.
+    fs::write(alive.path("proc/sys/kernel/random/boot_id"), "boot-2\n").unwrap();
+    assert_eq!(dead(&state, &alive).len(), 1);
+}
+
+#[test]
+fn to_look_keeps_nobody_from_putting_right_and_putting_right_keeps_nobody_from_looking() {
+    let scene = Scene::new("look");
+    let (state, host) = (scene.state(), scene.host(&[]));
+    drop(scene.begin("web", 7));
+    // Several look at once; all see it, and one of them can lock it still.
+    let [first, second] = [dead(&state, &host), dead(&state, &host)];
+    assert!(state.withheld(&host, vf()).is_some());
+    let Claim::Ours(journal) = first[0].claim().unwrap() else {
+        panic!("who looked has locked it");
+    };
+    assert_eq!(journal.changes(), second[0].changes());
+    assert_eq!(dead(&state, &host).len(), 1);
+    assert!(state.withheld(&host, vf()).is_some());
+    // One at a time.
+    assert!(matches!(second[0].claim().unwrap(), Claim::Held(_)));
+    journal.remove().unwrap();
+    assert!(matches!(second[0].claim().unwrap(), Claim::Gone));
+    assert!(dead(&state, &host).is_empty());
 }
 
 #[test]
@@ -126,24 +166,29 @@ fn a_function_of_a_dead_run_is_withheld_and_no_other() {
     let scene = Scene::new("withheld");
     let state = scene.state();
     drop(scene.begin("web", 7));
-    let report = state.withheld(vf()).unwrap();
+    let host = scene.host(&[]);
+    let report = state.withheld(&host, vf()).unwrap();
     assert_eq!(id(&report), "recover-needed");
     assert!(report.why[0].contains("guest web, process 7, since 20"));
     assert_eq!(report.fix, "narrows recover");
-    assert!(state.withheld("0000:01:10.1".parse().unwrap()).is_none());
+    assert!(
+        state
+            .withheld(&host, "0000:01:10.1".parse().unwrap())
+            .is_none()
+    );
 
     // In the host's own folder it counts, too.
     let other = State::new(scene.0.join("other")).besides(scene.0.join("state"));
-    assert_eq!(id(&other.withheld(vf()).unwrap()), "recover-needed");
+    assert_eq!(id(&other.withheld(&host, vf()).unwrap()), "recover-needed");
 }
 
 #[test]
-fn who_has_a_functions_lock_believes_no_lock_of_a_journal() {
+fn who_has_a_functions_lock_believes_no_owner_of_a_journal() {
     let scene = Scene::new("race");
     let state = scene.state();
-    // Another process reads it just now, so it looks like that of a run that lives.
-    let _reader = scene.begin("web", 7);
-    assert!(state.withheld(vf()).is_none());
+    // It looks like that of a run that lives.
+    let _journal = scene.begin("web", 7);
+    assert!(state.withheld(&scene.host(&[(7, 77)]), vf()).is_none());
     let report = state.check_recovered(vf()).unwrap_err();
     assert_eq!(id(&report), "recover-needed");
     assert!(
@@ -156,7 +201,7 @@ fn who_has_a_functions_lock_believes_no_lock_of_a_journal() {
 #[test]
 fn a_damaged_journal_withholds_every_function() {
     let scene = Scene::new("damaged");
-    let state = scene.state();
+    let (state, host) = (scene.state(), scene.host(&[]));
     let path = scene.begin("web", 7).path().to_owned();
     let good = fs::read_to_string(&path).unwrap();
     for (text, why) in [
@@ -171,7 +216,9 @@ fn a_damaged_journal_withholds_every_function() {
     ] {
         fs::write(&path, &text).unwrap();
         for report in [
-            state.withheld("0000:01:10.1".parse().unwrap()).unwrap(),
+            state
+                .withheld(&host, "0000:01:10.1".parse().unwrap())
+                .unwrap(),
             state.check_recovered(vf()).unwrap_err(),
         ] {
             assert_eq!(id(&report), "journal-damaged", "{text}");
@@ -179,13 +226,13 @@ fn a_damaged_journal_withholds_every_function() {
             assert!(report.why[0].contains("web-7-77.json"));
         }
         assert!(matches!(
-            state.left_behind().unwrap().as_slice(),
-            [Left::Damaged(_)]
+            state.left_behind(&host).unwrap().as_slice(),
+            [Left::Damaged { guest: Some(guest), .. }] if guest == "web"
         ));
     }
     // What was never finished belongs to a run that had changed nothing.
     fs::rename(&path, scene.folder().join(".web-7-77.json.7.new")).unwrap();
-    assert!(state.left_behind().unwrap().is_empty());
+    assert!(state.left_behind(&host).unwrap().is_empty());
 }
 
 #[test]
@@ -202,7 +249,7 @@ fn a_removed_journal_is_gone_and_one_that_cannot_be_written_is_refused() {
     let state = scene.state();
     let journal = scene.begin("web", 7);
     journal.remove().unwrap();
-    assert!(dead(&state).is_empty());
+    assert!(dead(&state, &scene.host(&[])).is_empty());
     assert!(state.check_recovered(vf()).is_ok());
     assert_eq!(fs::read_dir(scene.folder()).unwrap().count(), 0);
 

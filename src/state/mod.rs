@@ -16,6 +16,8 @@ mod in_use;
 mod journal;
 #[cfg(test)]
 mod journal_test;
+mod left;
+mod process;
 mod quarantine;
 mod running;
 #[cfg(test)]
@@ -32,7 +34,9 @@ use iommu::bdf::Bdf;
 pub use self::{
     clock::now,
     in_use::InUse,
-    journal::{Changes, Journal, Left, ProcessId, Taken},
+    journal::{Changes, Journal, Taken},
+    left::{Claim, Left, Remains},
+    process::{ProcessId, boot},
     quarantine::{Entry, Identity, Record},
     running::Running,
     uid_slot::UidSlot,

@@ -25,7 +25,6 @@ use super::{
     crash::{self, Step},
     fault::Fault,
     log::Log,
-    processes,
     refusal::failed,
     release::identity,
     space::Space,
@@ -33,7 +32,7 @@ use super::{
 use crate::{
     error::{ErrorId, Report},
     plan::{self, Interface, OpenedFunction, Plan, Region},
-    state::{self, Changes, InUse, Journal, State},
+    state::{self, Changes, InUse, Journal, ProcessId, State},
 };
 
 /// What is taken from the host for a plan.
@@ -132,10 +131,10 @@ impl<'a> Assigned<'a> {
             });
         }
         let doing = || Fault::io("finding this process");
-        let owner = processes::identify(root, std::process::id())
+        let owner = ProcessId::of(root, std::process::id())
             .and_then(|own| own.ok_or(io::ErrorKind::NotFound.into()))
             .map_err(doing())?;
-        let boot = processes::boot(root)
+        let boot = state::boot(root)
             .map_err(io::Error::other)
             .map_err(doing())?;
         let changes = Changes::new(&self.plan.name, owner, boot, functions, cgroup);
@@ -155,7 +154,7 @@ impl<'a> Assigned<'a> {
         let root = self.taken.root;
         let found: io::Result<Vec<_>> = pids
             .iter()
-            .filter_map(|pid| processes::identify(root, *pid).transpose())
+            .filter_map(|pid| ProcessId::of(root, *pid).transpose())
             .collect();
         found
             .and_then(|found| journal.update(|changes| changes.processes = found))

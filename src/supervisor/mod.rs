@@ -46,7 +46,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub use self::{
     apart::{KeeperEnd, watch},
     ending::{Role, RunEnd},
-    recover::{Recovered, recover},
+    recover::{Asked, Recovered, recover},
     violation::Call,
 };
 use self::{

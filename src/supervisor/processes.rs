@@ -1,4 +1,4 @@
-//! Processes of a run by number and time of start, so that one that died is not taken for a later one with its number.
+//! Ending what is left of a run's processes.
 //!
 //! On exit of [`end`]: the process is gone, with its descriptors and mappings.
 
@@ -18,35 +18,6 @@ use crate::state::ProcessId;
 /// How long the kernel may take to take a killed process apart.
 const ENDING: Duration = Duration::from_secs(10);
 
-/// The host's boot: another one has none of this one's processes and bindings.
-pub(super) fn boot(root: &SysRoot) -> iommu::error::Result<String> {
-    root.read_text("proc/sys/kernel/random/boot_id")
-}
-
-/// Which process `pid` is at the moment; `None` where there is none.
-///
-/// # Errors
-/// `sysfs-io`; `EINVAL` for a file that is not as proc(5) has it.
-pub(super) fn identify(root: &SysRoot, pid: u32) -> io::Result<Option<ProcessId>> {
-    let stat = root
-        .read_text_if_any(format!("proc/{pid}/stat"))
-        .map_err(io::Error::other)?;
-    let Some(stat) = stat else {
-        return Ok(None);
-    };
-    start_of(&stat)
-        .map(|start| Some(ProcessId { pid, start }))
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
-}
-
-/// The time of start in a line of `/proc/PID/stat`, where the name may hold anything.
-///
-/// *Source:* proc(5), field 22 of `stat`.
-fn start_of(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(") ")?;
-    behind_name.split(' ').nth(22 - 3)?.parse().ok()
-}
-
 /// Kills the process, if it is there still, and waits until it is gone; whether it was there.
 ///
 /// # Errors
@@ -62,7 +33,7 @@ pub(super) fn end(root: &SysRoot, process: ProcessId) -> io::Result<bool> {
         Err(errno) => return Err(errno.into()),
     };
     // Compared now that the number cannot be given to another one unnoticed.
-    if identify(root, process.pid)? != Some(process) {
+    if ProcessId::of(root, process.pid)? != Some(process) {
         return Ok(false);
     }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
@@ -90,16 +61,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_of_start_is_found_behind_any_name() {
-        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
-        for name in ["narrows", "a b", ") 9 (", "\u{e4})"] {
-            assert_eq!(start_of(&format!("7 ({name}) {rest}")), Some(4711));
-        }
-        assert_eq!(start_of("7 (narrows) S 1 2"), None);
-        assert_eq!(start_of(""), None);
-    }
-
-    #[test]
     fn a_process_is_ended_only_if_it_is_the_one_that_was_meant() {
         let root = SysRoot::default();
         let mut child = Command::new("sleep")
@@ -107,7 +68,7 @@ mod tests {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let found = identify(&root, child.id()).unwrap().unwrap();
+        let found = ProcessId::of(&root, child.id()).unwrap().unwrap();
         let other = ProcessId {
             start: found.start + 1,
             ..found
@@ -117,6 +78,6 @@ mod tests {
         assert!(end(&root, found).unwrap());
         child.wait().unwrap();
         assert!(!end(&root, found).unwrap());
-        assert_eq!(identify(&root, child.id()).unwrap(), None);
+        assert_eq!(ProcessId::of(&root, child.id()).unwrap(), None);
     }
 }

@@ -1,7 +1,16 @@
-use iommu::{bind::Binding, fake::FakeHost};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
+
+use iommu::{
+    bind::{Binding, VFIO_PCI},
+    fake::FakeHost,
+};
 
 use super::*;
-use crate::state::{Identity, ProcessId};
+use crate::state::{self, Identity, ProcessId};
 
 const PF: &str = "0000:01:00.0";
 const VF: &str = "0000:01:10.0";
@@ -46,11 +55,27 @@ impl Scene {
     }
 
     fn recover(&self, is_dry: bool) -> Vec<Recovered> {
-        recover(&self.root, &self.state(), is_dry, true).unwrap()
+        self.recover_as(&asked(is_dry))
+    }
+
+    fn recover_as(&self, asked: &Asked<'_>) -> Vec<Recovered> {
+        recover(&self.root, &self.state(), asked).unwrap()
     }
 
     fn has_journal(&self) -> bool {
-        !self.state().left_behind().unwrap().is_empty()
+        !self.state().left_behind(&self.root).unwrap().is_empty()
+    }
+
+    /// Another recovery that is at what was left.
+    fn other(&self) -> Journal {
+        let left = self.state().left_behind(&self.root).unwrap();
+        let [Left::Dead(remains)] = left.as_slice() else {
+            panic!("{left:?}");
+        };
+        let Claim::Ours(journal) = remains.claim().unwrap() else {
+            panic!("{remains:?} is locked");
+        };
+        journal
     }
 
     fn read(&self, path: &str) -> String {
@@ -61,6 +86,15 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+fn asked(is_dry: bool) -> Asked<'static> {
+    Asked {
+        guest: None,
+        is_dry,
+        is_silent: true,
+        patience: Duration::ZERO,
     }
 }
 
@@ -246,4 +280,80 @@ fn a_damaged_journal_is_told_and_kept() {
     let done = only(scene.recover(false));
     assert_eq!(ids(&done.left), ["journal-damaged"]);
     assert!(path.exists());
+}
+
+#[test]
+fn what_another_recovery_has_is_never_nothing_to_do() {
+    let scene = Scene::new("held", |host| host);
+    scene.leave("boot-1", None);
+    let other = scene.other();
+    // To look is not to lock: what would be done is told all the same.
+    assert!(only(scene.recover(true)).left.is_empty());
+    let done = only(scene.recover(false));
+    assert_eq!(ids(&done.left), ["recovery-held"]);
+    assert!(done.whose.starts_with("guest web, process 7"));
+    drop(other);
+    assert!(only(scene.recover(false)).left.is_empty());
+    assert!(!scene.has_journal());
+}
+
+/// Another recovery that ends while this one waits, in the way that `ends` has it; what this one then did.
+fn waits_for(scene: &Scene, ends: fn(Journal)) -> Recovered {
+    let other = scene.other();
+    let patient = Asked {
+        patience: Duration::from_secs(60),
+        ..asked(false)
+    };
+    let (begins, begun) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            begun.recv().unwrap();
+            thread::sleep(3 * HELD_POLL);
+            ends(other);
+        });
+        begins.send(()).unwrap();
+        only(scene.recover_as(&patient))
+    })
+}
+
+#[test]
+fn a_recovery_waits_for_another_and_then_looks_again() {
+    let scene = Scene::new("waits", |host| host);
+    // One that ends without having done it.
+    scene.leave("boot-1", None);
+    let done = waits_for(&scene, drop);
+    assert!(done.left.is_empty(), "{:?}", done.left);
+    assert!(
+        done.steps[0].ends_with("puts it right already: waiting for that"),
+        "{:?}",
+        done.steps
+    );
+    assert_eq!(done.steps[1], format!("{VF} is given back"));
+    assert!(!scene.has_journal());
+
+    // One that has done it.
+    scene.leave("boot-1", None);
+    let done = waits_for(&scene, |other| other.remove().unwrap());
+    assert!(done.left.is_empty(), "{:?}", done.left);
+    assert_eq!(done.steps[1..], ["another recovery has put it right"]);
+}
+
+#[test]
+fn only_the_guest_that_is_named_is_put_right() {
+    let scene = Scene::new("named", |host| host);
+    scene.leave("boot-1", None);
+    let damaged = scene.folder.join("state/journal/db-1-7-77.json");
+    fs::write(&damaged, "{").unwrap();
+    let of = |guest| Asked {
+        guest: Some(guest),
+        ..asked(false)
+    };
+    assert!(scene.recover_as(&of("db")).is_empty());
+    assert_eq!(
+        ids(&only(scene.recover_as(&of("db-1"))).left),
+        ["journal-damaged"]
+    );
+    assert!(scene.has_journal());
+    assert!(only(scene.recover_as(&of("web"))).left.is_empty());
+    assert!(Path::new(&damaged).exists());
 }

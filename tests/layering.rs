@@ -193,7 +193,7 @@ const RULES: &[Rule] = &[
     Rule {
         place: "src/jailed/lock",
         modules: &[
-            "addr", "machine", "handoff", "sys", "manifest", "lock", "breakout",
+            "addr", "machine", "handoff", "sys", "manifest", "lock", "stall", "breakout",
         ],
         jailed: None,
         forbidden: PATHS,

@@ -17,6 +17,7 @@ use super::{
     folder::{Failed, errno, is_populated, lock, open_folder, remove, until_empty, write},
     ids::Member,
     limits::{Size, settings},
+    moved::Moved,
     place::Place,
 };
 use crate::{
@@ -33,8 +34,8 @@ pub struct Cgroup {
     _lock: File,
     /// The folders of [`Member`], to start processes in.
     members: [File; 3],
-    /// The processes that were moved, and where they came from.
-    moved: Vec<(u32, PathBuf)>,
+    /// The processes that were moved.
+    moved: Vec<Moved>,
     /// Whether they can go back: not into the folder that a service manager gave us, which has controllers on now.
     is_delegated: bool,
 }
@@ -126,14 +127,7 @@ impl Cgroup {
             // The service manager removes the rest with the unit.
             return Ok(());
         }
-        for (process, home) in &self.moved {
-            match write(&home.join("cgroup.procs"), &process.to_string()) {
-                Ok(()) => {}
-                // It has ended.
-                Err(failed) if errno(&failed) == Some(Errno::SRCH) => {}
-                Err(failed) => return Err(failed),
-            }
-        }
+        self.moved.iter().try_for_each(Moved::go_home)?;
         remove(&self.folder.join(Member::Supervisor.name()))?;
         // The folder above stays: other guests' are there, or will be, and nobody may write to the root without a capability
         // that is gone by now.
@@ -153,8 +147,9 @@ impl Cgroup {
                 doing: "reading".to_owned(),
                 error,
             })?;
+            let moved = Moved::new(*process, home)?;
             write(&to, &process.to_string())?;
-            self.moved.push((*process, home));
+            self.moved.push(moved);
         }
         Ok(())
     }

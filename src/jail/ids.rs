@@ -31,7 +31,8 @@ impl Member {
     }
 }
 
-/// The users of one guest, its own until this is dropped.
+/// The users of one guest. They are its own until this is dropped, and with it every copy that a process forked from this
+/// one has: the supervisor, which lives on as one of them for a moment when the keeper has ended, has such a copy.
 #[derive(Debug)]
 pub struct Ids(UidSlot);
 

@@ -1,6 +1,6 @@
 //! The jail that the processes of a guest are put into: users, cgroups, namespaces, an empty root, no capability, limits.
 //!
-//! On entry: root, one thread. On exit of [`Jail::make`]: the guest has users and cgroups of its own; of
+//! On entry: root, one thread. On exit of [`Jail::make`]: the guest has cgroups of its own; of
 //! [`Jail::spawn`]: V or D runs with nothing but what it was given; of [`Jail::close`]: users and cgroups are given back.
 //! What V and D do to themselves afterwards (filters, Landlock, seals) is in `jailed`; [`own`] is for a process that is not
 //! replaced by another program.
@@ -10,6 +10,7 @@ pub mod core_scheduling;
 mod folder;
 mod ids;
 mod limits;
+mod moved;
 pub mod own;
 mod place;
 mod program;
@@ -29,7 +30,6 @@ pub use self::{
 use crate::{
     error::{ErrorId, Report},
     layers::{Layer, LayerSet},
-    state::State,
     sys::{
         child::Child,
         spawn::{self, Failed, Order, Step},
@@ -87,12 +87,11 @@ impl Jail {
         Ok(Some(cgroup::folder_of(&place, guest)))
     }
 
-    /// Takes users and makes cgroups.
+    /// Makes cgroups for a guest whose processes have the users of `ids`.
     ///
     /// # Errors
-    /// `state-unwritable`, `too-many-guests`, `cgroup-unusable`; nothing is left behind then.
-    pub fn make(state: &State, wish: &Wish<'_>) -> Result<Self, Report> {
-        let ids = Ids::take(state)?;
+    /// `cgroup-unusable`; nothing is left behind then.
+    pub fn make(ids: Ids, wish: &Wish<'_>) -> Result<Self, Report> {
         let cgroup = if wish.absent.contains(Layer::Cgroup) {
             None
         } else {

@@ -1,4 +1,5 @@
-//! The moments of V's and D's set-up at which the lab's tests hold one of them, to kill it there.
+//! The moments of V's and D's set-up. Each is told to the keeper by its place in [`POINTS`], for the case that the next one
+//! does not come; and the lab's tests hold a process at one of them, to kill it there.
 //!
 //! Without the feature `breakout` [`at`] is empty. With it, `narrows.stall=v:ram` among the words of the guest's command
 //! line has V spin for ever once RAM is mapped. It spins, since that needs no system call that a filter would have to allow.

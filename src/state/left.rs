@@ -49,7 +49,7 @@ pub struct Remains {
 #[derive(Debug)]
 pub enum Claim {
     /// Nobody else puts it right while this lives.
-    Ours(Journal),
+    Ours(Box<Journal>),
     /// Another process has it, with this number where that can be told.
     Held(Option<u32>),
     /// It is removed: somebody has put it right.
@@ -90,7 +90,8 @@ impl Remains {
                 fcntl_lock(&file, FlockOperation::NonBlockingLockShared)?;
                 let changes = parse(&mut file)
                     .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
-                return Ok(Claim::Ours(Journal::of(self.path.clone(), file, changes)));
+                let journal = Journal::of(self.path.clone(), file, changes);
+                return Ok(Claim::Ours(Box::new(journal)));
             }
         }
     }

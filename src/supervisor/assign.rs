@@ -25,6 +25,7 @@ use super::{
     crash::{self, Step},
     fault::Fault,
     log::Log,
+    noting::Noting,
     refusal::failed,
     release::identity,
     space::Space,
@@ -143,22 +144,12 @@ impl<'a> Assigned<'a> {
         Ok(())
     }
 
-    /// Writes down the processes that run beside the guest from now on.
-    ///
-    /// # Errors
-    /// [`Fault::Io`].
-    pub(super) fn note_processes(&mut self, pids: &[u32]) -> Result<(), Fault> {
-        let Some(journal) = &mut self.taken.journal else {
-            return Ok(());
-        };
-        let root = self.taken.root;
-        let found: io::Result<Vec<_>> = pids
-            .iter()
-            .filter_map(|pid| ProcessId::of(root, *pid).transpose())
-            .collect();
-        found
-            .and_then(|found| journal.update(|changes| changes.processes = found))
-            .map_err(Fault::io("writing the processes into the journal"))
+    /// The devices' descriptors, in the plan's order, and where the processes that get them are written down. What was
+    /// written down of an earlier life is replaced.
+    pub(super) fn for_launch(&mut self) -> (Vec<BorrowedFd<'_>>, Noting<'_>) {
+        let noting = Noting::new(self.taken.journal.as_mut(), self.taken.root);
+        let devices = self.taken.devices.iter();
+        (devices.map(|d| d.device.as_fd()).collect(), noting)
     }
 
     /// Writes down what the functions are like before the guest.
@@ -251,16 +242,6 @@ impl<'a> Assigned<'a> {
             .map(|(opened, function)| {
                 facts(&opened.device, function).map_err(|error| failed(function.bdf, &error))
             })
-            .collect()
-    }
-
-    /// The devices' descriptors, in the plan's order.
-    #[must_use]
-    pub(super) fn devices(&self) -> Vec<BorrowedFd<'_>> {
-        self.taken
-            .devices
-            .iter()
-            .map(|d| d.device.as_fd())
             .collect()
     }
 

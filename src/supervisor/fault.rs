@@ -1,6 +1,6 @@
 //! What can go wrong between a plan and a running guest, and what the operator is told.
 
-use std::{io, path::PathBuf, process::ExitStatus};
+use std::{io, path::PathBuf, process::ExitStatus, time::Duration};
 
 use iommu::isolation::CheckId;
 use jailed::handoff::{KernelFault, Report as SetupReport, Stage};
@@ -40,6 +40,15 @@ pub(super) enum Fault {
         status: Option<ExitStatus>,
         /// The forbidden call that it was killed for.
         call: Option<Call>,
+    },
+    /// V or D neither said that it is locked down nor ended.
+    Silent {
+        /// Which.
+        role: Role,
+        /// How long it was waited for.
+        after: Duration,
+        /// What it had done last, as it says.
+        reached: Option<&'static str>,
     },
     /// A program that belongs beside `narrows` is not there.
     ProgramAbsent {
@@ -121,6 +130,21 @@ impl Fault {
                     "look for a kill or a lack of memory in the kernel log; if there is none, report this as a bug",
                 )
             }
+            Self::Silent {
+                role,
+                after,
+                reached,
+            } => Report::new(
+                ErrorId::GuestSetUpFailed,
+                start,
+                format!(
+                    "{} had not built the guest after {} seconds; its last stage: {}",
+                    role.program(),
+                    after.as_secs(),
+                    reached.unwrap_or("none, it has not begun")
+                ),
+                "see in the kernel log what a device or KVM is stuck at; if it says nothing, report this as a bug",
+            ),
             Self::Setup { role, report } => setup(plan, role, report),
             Self::Ended(end) => Report::new(
                 ErrorId::ProcessKilled,

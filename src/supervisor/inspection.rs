@@ -48,6 +48,8 @@ pub(super) struct Waiting {
 /// What S said when it was in its jail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guarded {
+    /// Its process id, for the figures alone: it says so itself.
+    pub(super) pid: u32,
     /// The version of Landlock that it is under, 0 for none.
     pub(super) landlock: u32,
     /// Who said so, where S is a service of its own.
@@ -100,6 +102,8 @@ pub(super) struct Inspector<'a> {
     pub(super) supervisor: Option<u32>,
     /// What S has.
     pub(super) watched: &'a Watched,
+    /// What S said.
+    pub(super) guarded: Guarded,
     /// Its users and cgroups.
     pub(super) jail: &'a Jail,
     /// Where what runs is written down.
@@ -117,19 +121,18 @@ impl Inspector<'_> {
         &self,
         programs: &Programs,
         handoff: &Handoff,
-        guarded: Guarded,
         device: Waiting,
         vcpu: Waiting,
     ) -> Result<(), Fault> {
         let proc = Proc::new("/proc", CGROUPS);
         let keeper = std::process::id();
-        let supervisor = self.supervisor(guarded)?;
+        let supervisor = self.supervisor()?;
         let supervisor = (Role::Supervisor, Member::Supervisor, supervisor);
         let both = [
             (Role::Device, Member::Device, device),
             (Role::Vcpu, Member::Vcpu, vcpu),
         ];
-        let service = guarded.speaker.filter(|_| self.watched.fds.is_none());
+        let service = self.guarded.speaker.filter(|_| self.watched.fds.is_none());
         let processes = std::iter::once(supervisor)
             .chain(both)
             .map(|(role, member, waiting)| {
@@ -161,10 +164,10 @@ impl Inspector<'_> {
     }
 
     /// S as it is by now: it has answered that it is in its jail, with all layers but those that the guest does without.
-    fn supervisor(&self, guarded: Guarded) -> Result<Waiting, Fault> {
+    fn supervisor(&self) -> Result<Waiting, Fault> {
         let pid = self
             .supervisor
-            .or(guarded.speaker.map(|speaker| speaker.pid));
+            .or(self.guarded.speaker.map(|speaker| speaker.pid));
         let unknown = || self.mismatch(vec!["the kernel does not tell who supervises".to_owned()]);
         Ok(Waiting {
             pid: pid.ok_or_else(unknown)?,
@@ -174,7 +177,7 @@ impl Inspector<'_> {
                     Some(_) => layer::OWN & !self.jail.absent().bits(),
                     None => 0,
                 },
-                landlock_abi: guarded.landlock,
+                landlock_abi: self.guarded.landlock,
             },
             given: self.watched.given.clone(),
             memory: Vec::new(),

@@ -21,18 +21,19 @@ use super::{
     fault::Fault,
     files::{Files, check_kvm},
     inspection::{Inspector, Watched},
-    launch::{Parts, Programs, Running, launch, stopped},
+    launch::{Parts, Programs, Running, launch},
     link::{Ask, Heard, Link, Next, Seen, Stopped},
     log::Log,
-    process::Life,
+    process::{Life, dma_fault},
     ram::Ram,
     sandbox::{cgroup_of, make_jail},
+    set_up::guard,
     stats::Stats,
     wipe::Tenant,
 };
 use crate::{
     error::{ErrorId, Report},
-    jail::{Jail, own},
+    jail::{Ids, Jail, own},
     plan::Plan,
     spec::{ConsoleSpec, OnReboot},
     state,
@@ -59,19 +60,29 @@ pub(super) struct Keeper<'a> {
     pub(super) watched: Watched,
 }
 
+/// What the supervisor had to say when V and D were gone.
+struct Rest {
+    /// Its figures.
+    seen: Seen,
+    /// What was stopped and is not heard yet.
+    late: Option<Stopped>,
+    /// Whether the operator has asked for the end meanwhile.
+    is_stop: bool,
+}
+
 impl Keeper<'_> {
     /// Runs the guest from its plan to its end, and gives its devices back.
     ///
     /// # Errors
     /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
-    pub(super) fn keep(&self) -> Result<RunEnd, Vec<Report>> {
+    pub(super) fn keep(&self, ids: Ids) -> Result<RunEnd, Vec<Report>> {
         let log = self.log;
         let mut assigned = Assigned::none(self.plan, &self.options.root);
         let mut tenant = Tenant::default();
         let mut jail = None;
         // Nobody else may have the name, and with it the cgroups, until all is given back.
         let mut name = None;
-        let ended = match self.guest(&mut assigned, &mut tenant, &mut jail, &mut name) {
+        let ended = match self.guest(ids, &mut assigned, &mut tenant, &mut jail, &mut name) {
             Err(Fault::Ended(end)) => Ok(end),
             ended => ended.map_err(|fault| fault.into_reports(self.plan)),
         };
@@ -102,13 +113,14 @@ impl Keeper<'_> {
     /// what it wrote in `tenant`.
     fn guest<'a>(
         &'a self,
+        ids: Ids,
         assigned: &mut Assigned<'a>,
         tenant: &mut Tenant,
         jail: &mut Option<Jail>,
         name: &mut Option<state::Running>,
     ) -> Result<RunEnd, Fault> {
         let (plan, options, log) = (self.plan, self.options, self.log);
-        let mut stats = Stats::new(plan, self.supervisor.unwrap_or(0));
+        let mut stats = Stats::new(plan);
         let programs = Programs::find()?;
         check_kvm()?;
 
@@ -122,8 +134,11 @@ impl Keeper<'_> {
             .into_iter()
             .chain([std::process::id()])
             .collect();
-        let jail = jail.insert(make_jail(plan, &options.state, &own)?);
+        let jail = jail.insert(make_jail(plan, ids, &own)?);
         crash::point(Step::JailMade);
+        // It reads what hostile hands can write to only when it has nothing to lose any more.
+        let guarded = guard(&self.link, jail)?;
+        stats.supervisor = self.supervisor.unwrap_or(guarded.pid);
         let files = &*tenant.files.insert(Files::open(plan)?);
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
@@ -157,6 +172,7 @@ impl Keeper<'_> {
             plan,
             supervisor: self.supervisor,
             watched: &self.watched,
+            guarded,
             jail,
             running: name,
             log,
@@ -181,6 +197,7 @@ impl Keeper<'_> {
         }
         let mut brake = Brake::new();
         loop {
+            let (devices, mut noting) = assigned.for_launch();
             let parts = Parts {
                 handoff: &handoff,
                 kvm: files.kvm(),
@@ -189,18 +206,12 @@ impl Keeper<'_> {
                 kernel: files.kernel(),
                 initramfs: files.initramfs(),
                 images: files.images(),
-                devices: assigned.devices(),
+                devices,
                 console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
             };
-            let mut running = launch(&programs, jail, Some(&inspector), &parts, &self.link)?;
+            let inspector = Some(&inspector);
+            let running = launch(&programs, jail, inspector, &parts, &self.link, &mut noting)?;
             drop(parts);
-            if let Err(fault) = assigned.note_processes(&[running.vcpu.pid(), running.device.pid()])
-            {
-                return Err(stopped(
-                    fault,
-                    &mut [&mut running.vcpu, &mut running.device],
-                ));
-            }
             stats.step("running", log);
             let end = self.one_life(running, &mut stats)?;
             name.remove()
@@ -251,26 +262,32 @@ impl Keeper<'_> {
         vcpu_gone.map_err(Fault::io("stopping narrows-vcpu"))?;
         device_gone.map_err(Fault::io("stopping narrows-device"))?;
         // A guest must not hide what its device did by ending itself.
-        let (seen, late) = self
+        let rest = self
             .rest(Ask::Rest)
             .map_err(Fault::io("asking the supervisor for what is left"))?;
-        if let Some(late) = late.filter(|_| end.is_the_guests()) {
-            end = life
-                .stopped(&late)
-                .map_err(Fault::io("asking the supervisor for what is left"))?;
+        if let Some(late) = rest.late.filter(|_| end.is_the_guests()) {
+            end = self.stopped(&late)?;
         }
-        if seen != Seen::default() {
-            stats.seen = seen;
+        // Nor must it start again by rebooting just when the operator stops it.
+        if rest.is_stop && end == RunEnd::RebootRequested {
+            end = RunEnd::Stopped;
+        }
+        if rest.seen != Seen::default() {
+            stats.seen = rest.seen;
         }
         self.write(stats, counters, Some(&end));
         Ok(end)
     }
 
     /// Asks for what the supervisor has seen, and what it sees only now. What was said meanwhile is not lost.
-    fn rest(&self, ask: Ask) -> io::Result<(Seen, Option<Stopped>)> {
-        let mut earlier = None;
+    fn rest(&self, ask: Ask) -> io::Result<Rest> {
+        let (mut earlier, mut is_stop) = (None, false);
         let answer = self.link.ask(ask, |word| match word {
-            Heard::Rest { seen, late } => Some((seen, earlier.take().or(late))),
+            Heard::Rest { seen, late } => Some((seen, late)),
+            Heard::Stop => {
+                is_stop = true;
+                None
+            }
             Heard::Fault { stopped } => {
                 earlier.get_or_insert(stopped);
                 None
@@ -279,15 +296,24 @@ impl Keeper<'_> {
                 self.log.warn(&format!("the supervisor: {doing}: {why}"));
                 None
             }
-            Heard::Stop | Heard::Statistics { .. } | Heard::Guarded { .. } | Heard::Call { .. } => {
-                None
-            }
+            Heard::Statistics { .. } | Heard::Guarded { .. } | Heard::Call { .. } => None,
         })?;
         if answer.is_none() {
             self.log
                 .warn("the supervisor does not say what it has seen of stopped DMA");
         }
-        Ok(answer.unwrap_or_default())
+        let (seen, late) = answer.unwrap_or_default();
+        Ok(Rest {
+            seen,
+            late: earlier.or(late),
+            is_stop,
+        })
+    }
+
+    /// The end for a request that the IOMMU stopped.
+    fn stopped(&self, stopped: &Stopped) -> Result<RunEnd, Fault> {
+        let functions: Vec<Bdf> = self.plan.functions.iter().map(|f| f.bdf).collect();
+        dma_fault(&functions, stopped).map_err(Fault::io("hearing the supervisor"))
     }
 
     /// Writes the figures, where the operator wants them.
@@ -303,7 +329,7 @@ impl Keeper<'_> {
         }
     }
 
-    /// Lets some time pass; the end, where the operator wants it meanwhile.
+    /// Lets some time pass; the end, where there is a reason for it meanwhile.
     fn pause(&self, time: Duration) -> Result<Option<RunEnd>, Fault> {
         let over = Instant::now() + time;
         loop {
@@ -314,7 +340,12 @@ impl Keeper<'_> {
             let word = self.link.wait(left);
             match word.map_err(Fault::io("hearing the supervisor"))? {
                 Next::Word(Heard::Stop) => return Ok(Some(RunEnd::Stopped)),
+                Next::Word(Heard::Fault { stopped }) => return self.stopped(&stopped).map(Some),
+                Next::Word(Heard::Failed { doing, why }) => {
+                    return Err(Fault::io(doing)(io::Error::other(why)));
+                }
                 Next::Gone => return Ok(Some(RunEnd::Abandoned)),
+                // There is nothing to write figures from, and the others answer nothing.
                 Next::Nothing | Next::Word(_) => {}
             }
         }

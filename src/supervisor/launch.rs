@@ -7,34 +7,35 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    time::Duration,
 };
 
 use jailed::{
-    handoff::{DeviceFds, FIRST_FD, Handoff, Report, Stage, VcpuFds},
-    manifest::{self, layer, start_page::Locked},
+    handoff::{DeviceFds, FIRST_FD, Handoff, VcpuFds},
+    manifest,
     ring::Layout,
 };
 use rustix::{
     event::{EventfdFlags, eventfd},
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
-    net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair},
+    net::{AddressFamily, SocketFlags, SocketType, socketpair},
 };
 
 use super::{
     crash::{self, Step, Who},
-    ending::{Role, RunEnd},
+    ending::Role,
     fault::Fault,
     given::{given, memory},
-    inspection::{Guarded, Inspector, Waiting},
-    link::{Ask, Heard, Link, Next},
+    inspection::{Inspector, Waiting},
+    link::Link,
+    noting::Noting,
     process::{Process, forbidden},
+    set_up::{LOCKING, admit, until_locked},
 };
 use crate::{
     jail::{Descriptors, Jail, Member, Program},
     sys::{
         map::{CounterView, handoff_bytes},
-        start::{StartPage, State},
+        start::StartPage,
     },
 };
 
@@ -125,6 +126,7 @@ pub(super) fn launch(
     inspector: Option<&Inspector<'_>>,
     parts: &Parts<'_>,
     link: &Link,
+    noting: &mut Noting<'_>,
 ) -> Result<Running, Fault> {
     let making = |what: &str| Fault::io(format!("making {what}"));
     let handoff = sealed_handoff(parts.handoff).map_err(making("the handoff"))?;
@@ -160,10 +162,13 @@ pub(super) fn launch(
         Err(fault) => return Err(stopped(fault, &mut [&mut device])),
     };
     crash::is_running(Who::Device, device.pid());
-    crash::point(Step::DeviceStarted);
     drop(device_end);
-    let locked = until_locked(&mut device, &device_word, &device_start, link);
-    let device_locked = match locked.and_then(|locked| admit(Role::Device, locked, parts.handoff)) {
+    let locked = noting
+        .note(device.pid())
+        .inspect(|()| crash::point(Step::DeviceStarted))
+        .and_then(|()| until_locked(&mut device, &device_word, &device_start, link, LOCKING))
+        .and_then(|locked| admit(Role::Device, locked, parts.handoff));
+    let device_locked = match locked {
         Ok(locked) => locked,
         Err(fault) => return Err(stopped(fault, &mut [&mut device])),
     };
@@ -195,14 +200,15 @@ pub(super) fn launch(
         Err(fault) => return Err(stopped(fault, &mut [&mut device, &mut vcpu])),
     };
     crash::is_running(Who::Vcpu, vcpu.pid());
-    crash::point(Step::VcpuStarted);
     drop(vcpu_end);
-    let gone = until_locked(&mut vcpu, &vcpu_word, &vcpu_start, link)
+    let gone = noting
+        .note(vcpu.pid())
+        .inspect(|()| crash::point(Step::VcpuStarted))
+        .and_then(|()| until_locked(&mut vcpu, &vcpu_word, &vcpu_start, link, LOCKING))
         .and_then(|locked| admit(Role::Vcpu, locked, parts.handoff))
         .inspect(|_| crash::point(Step::VcpuReady))
         .and_then(|locked| {
             jail.share_cores(device.pid(), vcpu.pid())?;
-            let guarded = guard(link, jail)?;
             // Now all are what they are while the guest runs.
             let of_both = |start| [("narrows-ring", ring.as_fd()), ("narrows-start", start)];
             let [ring, start] = of_both(vcpu_start.file());
@@ -221,7 +227,7 @@ pub(super) fn launch(
                     .map_err(Fault::io(listing))?,
             };
             inspector.map_or(Ok(()), |inspector| {
-                inspector.admit(programs, parts.handoff, guarded, device, vcpu)
+                inspector.admit(programs, parts.handoff, device, vcpu)
             })
         })
         .inspect(|()| crash::point(Step::Inspected))
@@ -293,7 +299,7 @@ fn or_died(fault: Fault, processes: &mut [&mut Process], link: &Link) -> Fault {
 }
 
 /// Ends what was started, and keeps the first fault.
-pub(super) fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
+fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
     for process in processes {
         if let Err(error) = process.stop() {
             return Fault::Io {
@@ -305,129 +311,15 @@ pub(super) fn stopped(fault: Fault, processes: &mut [&mut Process]) -> Fault {
     fault
 }
 
-/// Asks the supervisor to give up what it does not need while the guest runs.
-fn guard(link: &Link, jail: &Jail) -> Result<Guarded, Fault> {
-    let id = jail.ids().id(Member::Supervisor);
-    let answered = link.ask(Ask::Guard { id }, |word| {
-        let bad = during_set_up(&word).err().map(Err);
-        bad.or(match word {
-            Heard::Guarded { landlock } => Some(Ok(Guarded {
-                landlock,
-                speaker: link.speaker(),
-            })),
-            Heard::Stop
-            | Heard::Statistics { .. }
-            | Heard::Fault { .. }
-            | Heard::Rest { .. }
-            | Heard::Call { .. }
-            | Heard::Failed { .. } => None,
-        })
-    });
-    let silent = || io::Error::other("it does not answer");
-    answered
-        .and_then(|answer| answer.ok_or_else(silent))
-        .map_err(Fault::io("asking the supervisor to watch"))?
-}
-
-/// What a word of the supervisor means while the guest is being built.
-fn during_set_up(word: &Heard) -> Result<(), Fault> {
-    match word {
-        Heard::Stop => Err(Fault::Interrupted),
-        Heard::Failed { doing, why } => Err(Fault::io(doing)(io::Error::other(why.clone()))),
-        Heard::Fault { stopped } => {
-            Err(Fault::io("building the guest")(io::Error::other(format!(
-                "a device of it was stopped by the IOMMU: {} at {:#x} ({})",
-                stopped.access, stopped.address, stopped.reason
-            ))))
-        }
-        // There are no figures yet.
-        Heard::Statistics { .. }
-        | Heard::Guarded { .. }
-        | Heard::Rest { .. }
-        | Heard::Call { .. } => Ok(()),
-    }
-}
-
-/// Waits until the process says that it is locked down, or why it is not.
-fn until_locked(
-    process: &mut Process,
-    word: &OwnedFd,
-    page: &StartPage,
-    link: &Link,
-) -> Result<Locked, Fault> {
-    // The page wakes the sleeper; a failure, a death and the operator are seen as late as this.
-    const LOOK: Duration = Duration::from_millis(20);
-    let role = process.role;
-    let doing = || format!("waiting for {}", role.program());
-    loop {
-        page.wait(LOOK).map_err(Fault::io(doing()))?;
-        // Before the page and the report: what a process that has ended left there is all that will come.
-        let status = process.ended().map_err(Fault::io(doing()))?;
-        if let Some(report) = received(word).map_err(Fault::io(doing()))? {
-            return Err(Fault::Setup { role, report });
-        }
-        match page.state() {
-            State::Locked(locked) if status.is_none() => return Ok(locked),
-            State::Failed { errno } => {
-                let report = lock_failed(layer::SECCOMP, errno);
-                return Err(Fault::Setup { role, report });
-            }
-            State::Building | State::Locked(_) => {}
-        }
-        if let Some(ended) = status {
-            let call = forbidden(process, ended, link).map_err(Fault::io(doing()))?;
-            return Err(Fault::DiedInSetup { role, status, call });
-        }
-        match link.next().map_err(Fault::io(doing()))? {
-            Next::Nothing => {}
-            Next::Gone => return Err(Fault::Ended(RunEnd::Abandoned)),
-            Next::Word(word) => during_set_up(&word)?,
-        }
-    }
-}
-
-/// What must hold of a process that says that it is locked down, before the guest runs.
-fn admit(role: Role, locked: Locked, handoff: &Handoff) -> Result<Locked, Fault> {
-    let may_be_absent = handoff.layers_absent & !layer::ALWAYS;
-    #[cfg(feature = "breakout")]
-    let may_be_absent = may_be_absent | jailed::breakout::words::ablated(handoff);
-    let absent = layer::OWN & !locked.layers & !may_be_absent;
-    if absent == 0 {
-        return Ok(locked);
-    }
-    let report = lock_failed(1 << absent.trailing_zeros(), 0);
-    Err(Fault::Setup { role, report })
-}
-
-fn lock_failed(layer: u32, errno: u32) -> Report {
-    Report {
-        stage: Stage::Lock as u32,
-        errno,
-        detail: u64::from(layer),
-    }
-}
-
-/// The report, once it is there; a socket that was closed without one counts as none.
-fn received(word: &OwnedFd) -> io::Result<Option<Report>> {
-    let mut bytes = [0_u8; size_of::<Report>()];
-    match recv(word, bytes.as_mut_slice(), RecvFlags::DONTWAIT) {
-        Ok((_, len)) if len == bytes.len() => {}
-        Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::CONNRESET) => return Ok(None),
-        Err(errno) => return Err(errno.into()),
-    }
-    let [a, b, c, d, e, f, g, h, detail @ ..] = bytes;
-    Ok(Some(Report {
-        stage: u32::from_ne_bytes([a, b, c, d]),
-        errno: u32::from_ne_bytes([e, f, g, h]),
-        detail: u64::from_ne_bytes(detail),
-    }))
-}
-
 fn go(page: &StartPage) -> Result<(), Fault> {
     page.go().map_err(Fault::io("letting the guest go"))
 }
 
-fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+/// The socket by which V or D says what failed: our end, and its own.
+///
+/// # Errors
+/// The errno of `socketpair`.
+pub(super) fn control_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -451,7 +343,11 @@ fn sealed_handoff(handoff: &Handoff) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-fn ring_file(handoff: &Handoff) -> io::Result<OwnedFd> {
+/// The memory that V and D share.
+///
+/// # Errors
+/// The errno of `memfd_create`, `ftruncate` or `fcntl`.
+pub(super) fn ring_file(handoff: &Handoff) -> io::Result<OwnedFd> {
     let vcpus = usize::try_from(handoff.vcpu_count).map_err(io::Error::other)?;
     let layout = Layout::new(vcpus, handoff.functions().len());
     let file = memfd_create(

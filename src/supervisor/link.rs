@@ -3,12 +3,16 @@
 //! The supervisor looks at the console and at the kernel log, which hostile hands can write to; the keeper can touch the
 //! host. So the keeper takes from the supervisor only these words, each of bounded length, and waits for none of them
 //! without end.
+//!
+//! A word that finds no room waits for it, and where none comes to be its speaker fails, which ends the guest: a stop, a fault,
+//! a question or an answer that got lost would leave a guest running that should not. Only the figures may be dropped: they
+//! are asked for again, and come at the end by themselves.
 
 use std::{
-    cell::Cell,
     io::{self, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -27,7 +31,7 @@ use super::violation::Found;
 
 /// The longest word in bytes: the figures of as many functions as a guest can have, and one reason in the kernel's words.
 pub(super) const WORD_BYTES: usize = 8192;
-/// How long an answer may take before the asker goes on without it.
+/// How long an answer may take before the asker goes on without it, and a word may wait for room.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the supervisor has seen of stopped DMA so far.
@@ -72,6 +76,8 @@ pub(super) enum Heard {
     },
     /// The supervisor has given everything up, and watches.
     Guarded {
+        /// Its process id, for the figures: another service's keeper has no other way to know it.
+        pid: u32,
         /// The version of Landlock that it is under, 0 for none.
         landlock: u32,
     },
@@ -125,7 +131,8 @@ pub(super) enum Ask {
 #[derive(Debug)]
 pub(super) struct Link {
     socket: OwnedFd,
-    speaker: Cell<Option<Speaker>>,
+    /// Process and user, one half each; 0 for nobody.
+    speaker: AtomicU64,
 }
 
 /// Who says words to this end, as the kernel tells it.
@@ -163,7 +170,7 @@ impl Link {
     pub(super) const fn of(socket: OwnedFd) -> Self {
         Self {
             socket,
-            speaker: Cell::new(None),
+            speaker: AtomicU64::new(0),
         }
     }
 
@@ -177,15 +184,42 @@ impl Link {
 
     /// Who said the last word that was heard; `None` where the kernel was not asked.
     pub(super) fn speaker(&self) -> Option<Speaker> {
-        self.speaker.get()
+        let [a, b, c, d, uid @ ..] = self.speaker.load(Relaxed).to_be_bytes();
+        let (pid, uid) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes(uid));
+        (pid != 0).then_some(Speaker { pid, uid })
     }
 
-    /// Says a word. One who is gone hears nothing, and its end is noticed elsewhere; so it is with one that does not
-    /// listen while its queue is full.
+    /// Says a word, and waits for room where there is none. One who is gone hears nothing, and its end is noticed
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// The errno of `send` or `poll`; `ETIMEDOUT` where the other side does not listen.
+    pub(super) fn say(&self, word: &impl Serialize) -> io::Result<()> {
+        self.say_within(word, PATIENCE)
+    }
+
+    fn say_within(&self, word: &impl Serialize, patience: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + patience;
+        while !self.offer(word)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::Error::from(io::ErrorKind::TimedOut));
+            }
+            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut waits = [PollFd::new(&self.socket, PollFlags::OUT)];
+            match poll(&mut waits, Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says a word that may be dropped; whether there was room for it.
     ///
     /// # Errors
     /// The errno of `send`.
-    pub(super) fn say(&self, word: &impl Serialize) -> io::Result<()> {
+    pub(super) fn offer(&self, word: &impl Serialize) -> io::Result<bool> {
         let bytes = serde_json::to_vec(word)?;
         if bytes.len() > WORD_BYTES {
             return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
@@ -195,7 +229,8 @@ impl Link {
             &bytes,
             SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         ) {
-            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET | Errno::AGAIN) => Ok(()),
+            Ok(_) | Err(Errno::PIPE | Errno::CONNRESET) => Ok(true),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -227,10 +262,9 @@ impl Link {
         let received = recvmsg(&self.socket, &mut to, &mut control, flags)?;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmCredentials(said) = message {
-                self.speaker.set(Some(Speaker {
-                    pid: said.pid.as_raw_nonzero().get().unsigned_abs(),
-                    uid: said.uid.as_raw(),
-                }));
+                let pid = said.pid.as_raw_nonzero().get().unsigned_abs();
+                let both = (u64::from(pid) << 32) | u64::from(said.uid.as_raw());
+                self.speaker.store(both, Relaxed);
             }
         }
         Ok(received.bytes)
@@ -326,8 +360,16 @@ mod tests {
         let (keeper, supervisor) = Link::pair().unwrap();
         keeper.ask_who_speaks().unwrap();
         assert_eq!(keeper.speaker(), None);
-        supervisor.say(&Heard::Guarded { landlock: 6 }).unwrap();
-        let word = Heard::Guarded { landlock: 6 };
+        supervisor
+            .say(&Heard::Guarded {
+                pid: 9,
+                landlock: 6,
+            })
+            .unwrap();
+        let word = Heard::Guarded {
+            pid: 9,
+            landlock: 6,
+        };
         assert_eq!(keeper.next().unwrap(), Next::Word(word));
         let own = Speaker {
             pid: std::process::id(),
@@ -366,6 +408,41 @@ mod tests {
         drop(supervisor);
         let answer = keeper.ask(Ask::Rest, Some).unwrap();
         assert_eq!(answer, None);
+    }
+
+    /// Fills the queue with what may be dropped.
+    fn fill(supervisor: &Link) -> usize {
+        let seen = Seen::default();
+        let word = Heard::Statistics { seen };
+        (0..)
+            .take_while(|_| supervisor.offer(&word).unwrap())
+            .count()
+    }
+
+    #[test]
+    fn a_word_that_matters_waits_for_room() {
+        let (keeper, supervisor) = Link::pair().unwrap();
+        let filled = fill(&supervisor);
+        std::thread::scope(|scope| {
+            let said = scope.spawn(|| supervisor.say(&Heard::Stop));
+            std::thread::sleep(Duration::from_millis(50));
+            for _ in 0..filled {
+                assert!(matches!(
+                    keeper.next().unwrap(),
+                    Next::Word(Heard::Statistics { .. })
+                ));
+            }
+            said.join().unwrap().unwrap();
+        });
+        assert_eq!(keeper.next().unwrap(), Next::Word(Heard::Stop));
+    }
+
+    #[test]
+    fn a_word_that_finds_no_room_is_an_error_and_not_lost_in_silence() {
+        let (_keeper, supervisor) = Link::pair().unwrap();
+        fill(&supervisor);
+        let said = supervisor.say_within(&Heard::Stop, Duration::from_millis(50));
+        assert_eq!(said.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! On entry: a [`Plan`], which passed every check, and the privilege to carry it out. [`run`] splits the process: K, the
 //! child, builds the guest and takes it apart (`keeper`); S, whom the operator started, copies the console and reads the
-//! kernel log (`watch`), and gives everything else up before the guest's first instruction. What S says to K are the few
+//! kernel log (`watch`), and gives everything else up before it reads a line of that. What S says to K are the few
 //! words of `link`. On exit: both are gone, the devices are as they were before, the RAM is gone, V and D are gone.
 
 mod apart;
@@ -17,6 +17,8 @@ pub mod crash;
 mod crash;
 mod dma_faults;
 mod ending;
+#[cfg(test)]
+mod ending_test;
 mod fault;
 mod files;
 mod given;
@@ -25,6 +27,8 @@ mod keeper;
 mod launch;
 mod link;
 mod log;
+mod noting;
+mod pace;
 mod process;
 mod processes;
 mod ram;
@@ -32,6 +36,7 @@ mod recover;
 mod refusal;
 mod release;
 mod sandbox;
+mod set_up;
 mod space;
 mod stats;
 mod violation;
@@ -64,6 +69,7 @@ use self::{
 use crate::{
     error::{ErrorId, Report},
     jail::{
+        Ids,
         own::{self, Own},
         seccomp::{install, supervisor_filter},
     },
@@ -132,6 +138,8 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
     let mut faults = DmaFaults::none(plan);
     faults.arm(&options.root, &log).map_err(reported)?;
     let violations = Violations::open();
+    // Before the fork, so that no other guest has them as long as either process lives.
+    let ids = Ids::take(&options.state).map_err(|report| vec![report])?;
     let (keepers, supervisors) = Link::pair()
         .map_err(io("making the keeper's sockets"))
         .map_err(reported)?;
@@ -159,7 +167,7 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                 supervisor: Some(supervisor),
                 watched,
             };
-            keeper.keep().map(Outcome::Ended)
+            keeper.keep(ids).map(Outcome::Ended)
         }
         Side::Parent(keeper) => {
             drop((keepers, guest_ends));
@@ -171,12 +179,16 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                     signals,
                     link: supervisors,
                     log: &log,
+                    done: watch::Done::default(),
                 };
                 watch
                     .until_keeper_is_gone(|watch, id| guard(plan, watch, id))
                     .map(drop)
             });
-            told(plan, keeper, watched).map_err(|report| vec![report])
+            let told = told(plan, keeper, watched).map_err(|report| vec![report]);
+            // One of them is who this process is by now.
+            drop(ids);
+            told
         }
     }
 }

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use super::fault::Fault;
 use crate::{
-    jail::{Jail, Size, Wish},
+    jail::{Ids, Jail, Size, Wish},
     plan::Plan,
-    state::State,
 };
 
-/// Takes users and makes cgroups for the guest; `processes` go to the supervisor's cgroup.
+/// Makes cgroups for the guest whose users are `ids`; `processes` go to the supervisor's cgroup.
 ///
 /// # Errors
-/// `state-unwritable`, `too-many-guests`, `cgroup-unusable`; nothing is left behind then.
-pub(super) fn make_jail(plan: &Plan, state: &State, processes: &[u32]) -> Result<Jail, Fault> {
+/// `cgroup-unusable`; nothing is left behind then.
+pub(super) fn make_jail(plan: &Plan, ids: Ids, processes: &[u32]) -> Result<Jail, Fault> {
     let wish = Wish {
         guest: &plan.name,
         size: Size {
@@ -28,7 +27,7 @@ pub(super) fn make_jail(plan: &Plan, state: &State, processes: &[u32]) -> Result
         absent: plan.sandbox.absent,
         processes,
     };
-    Ok(Jail::make(state, &wish)?)
+    Ok(Jail::make(ids, &wish)?)
 }
 
 /// The folder of the guest's cgroups, unless it does without.

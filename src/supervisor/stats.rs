@@ -64,8 +64,8 @@ pub(super) struct Stats {
     pub(super) steps_ms: Vec<(&'static str, u64)>,
     /// Reboots of the guest.
     pub(super) reboots: u64,
-    /// The supervisor's process id.
-    supervisor: u32,
+    /// The supervisor's process id; 0 until it is known.
+    pub(super) supervisor: u32,
     /// Process ids of V and D.
     pub(super) pids: (u32, u32),
     /// The guest's functions, in the plan's order.
@@ -77,14 +77,14 @@ pub(super) struct Stats {
 impl Stats {
     /// The figures of a run that has only begun.
     #[must_use]
-    pub(super) fn new(plan: &Plan, supervisor: u32) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
         Self {
             guest: plan.name.clone(),
             interface: plan.interface.to_string(),
             dma: Dma::default(),
             steps_ms: Vec::new(),
             reboots: 0,
-            supervisor,
+            supervisor: 0,
             pids: (0, 0),
             functions: plan.functions.iter().map(|function| function.bdf).collect(),
             seen: Seen::default(),

@@ -1,14 +1,16 @@
 //! The supervisor S while a guest runs: the console's bytes, the kernel log, the operator's signals.
 //!
-//! On entry: the keeper is forked and begins to build the guest. When the keeper says that all is built, S gives up
-//! everything but the descriptors it watches. On exit: the keeper is gone, and its status is ours.
+//! On entry: the keeper is forked and begins to build the guest. When the guest has its jail, and none of its devices is
+//! touched, the keeper asks for it, and S gives up everything but the descriptors it watches. On exit: the keeper is gone, and
+//! its status is ours.
 //!
-//! Everything here may be hostile: the guest writes the console, and whoever has a device causes lines of the kernel log.
+//! Everything here may be hostile: the guest writes the console, and whoever has a device causes lines of the kernel log. So
+//! nothing of that is read before S has given everything up.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +20,7 @@ use super::{
     dma_faults::DmaFaults,
     link::{Ask, Heard, Link, Next},
     log::Log,
+    pace::{Pace, Work},
     violation::Violations,
 };
 use crate::error::Report;
@@ -38,6 +41,22 @@ pub(super) struct Watch<'a> {
     pub(super) link: Link,
     /// Where lines go.
     pub(super) log: &'a Log,
+    /// What is behind it.
+    pub(super) done: Done,
+}
+
+/// What the supervisor has done and said so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    /// It has given up everything that it does not need to watch.
+    is_guarded: bool,
+    /// It has asked the keeper to end the guest for the operator, which it needs to do once.
+    is_stopping: bool,
+    /// It has told what ends the guest, which holds for all that is stopped later.
+    has_told_fault: bool,
+    /// The operator wants figures that are not said yet.
+    is_asked: bool,
+    pace: Pace,
 }
 
 /// What is ready, by [`Watch::wait`].
@@ -58,6 +77,8 @@ impl Watch<'_> {
         guard: impl FnOnce(&Self, u32) -> Result<u32, Report>,
     ) -> io::Result<Option<u8>> {
         let (mut guard, mut landlock) = (Some(guard), 0);
+        // In its jail it can only say what it knows.
+        let pid = std::process::id();
         loop {
             let ready = self.wait()?;
             if ready.output {
@@ -65,20 +86,26 @@ impl Watch<'_> {
             }
             self.console.flush_input();
             if ready.input && self.console.copy_input() == Typed::Stop {
-                self.link.say(&Heard::Stop)?;
+                self.stop()?;
             }
             if let Some(error) = self.console.take_failure() {
                 self.log
                     .say(&format!("the console takes nothing any more: {error}"));
             }
-            self.look()?;
-            self.violations.read();
+            if self.done.is_guarded {
+                self.look()?;
+                self.violations.read();
+            }
             while let Some(asked) = self.signals.next()? {
+                match asked {
+                    Asked::Stop => self.stop()?,
+                    Asked::Statistics => self.done.is_asked = true,
+                }
+            }
+            if self.done.is_asked && self.done.pace.take(Work::Figures, Instant::now()) {
                 let seen = self.faults.seen();
-                self.link.say(&match asked {
-                    Asked::Stop => Heard::Stop,
-                    Asked::Statistics => Heard::Statistics { seen },
-                })?;
+                self.link.offer(&Heard::Statistics { seen })?;
+                self.done.is_asked = false;
             }
             match self.link.next()? {
                 Next::Nothing => {}
@@ -91,10 +118,11 @@ impl Watch<'_> {
                 Next::Word(Ask::Guard { id }) => {
                     // At a guest's reboot it is asked again, and has nothing left to give up.
                     let guarded = guard.take().map_or(Ok(landlock), |guard| guard(&self, id));
+                    self.done.is_guarded |= guarded.is_ok();
                     self.link.say(&match guarded {
                         Ok(version) => {
                             landlock = version;
-                            Heard::Guarded { landlock }
+                            Heard::Guarded { pid, landlock }
                         }
                         Err(report) => Heard::Failed {
                             doing: report.what,
@@ -118,11 +146,23 @@ impl Watch<'_> {
         )
     }
 
+    /// Asks the keeper to end the guest.
+    fn stop(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.done.is_stopping, true) {
+            true => Ok(()),
+            false => self.link.say(&Heard::Stop),
+        }
+    }
+
     /// Looks at the kernel log, and says what has to end the guest.
     fn look(&mut self) -> io::Result<()> {
         match self.faults.look(self.log) {
             Ok(None) => Ok(()),
-            Ok(Some(stopped)) => self.link.say(&Heard::Fault { stopped }),
+            Ok(Some(_)) if self.done.has_told_fault => Ok(()),
+            Ok(Some(stopped)) => {
+                self.done.has_told_fault = true;
+                self.link.say(&Heard::Fault { stopped })
+            }
             Err(error) => {
                 self.faults.close();
                 self.link.say(&failed("reading the kernel log", &error))
@@ -133,7 +173,12 @@ impl Watch<'_> {
     /// Answers with what is left to see.
     fn rest(&mut self, asked: Ask) -> io::Result<()> {
         self.console.copy_rest();
-        let late = self.faults.look(self.log).unwrap_or_else(|error| {
+        // Not in its jail, it has nothing to look for: no device was touched.
+        let looked = match self.done.is_guarded {
+            true => self.faults.look(self.log),
+            false => Ok(None),
+        };
+        let late = looked.unwrap_or_else(|error| {
             self.faults.close();
             self.log
                 .warn(&format!("the kernel log cannot be read any more: {error}"));
@@ -163,14 +208,21 @@ impl Watch<'_> {
         let output = self.console.output();
         let output = output.map(|(fd, events)| wait_for(fd, events));
         let input = self.console.input().map(|fd| wait_for(fd, PollFlags::IN));
-        if let Some(faults) = self.faults.fd() {
-            wait_for(faults, PollFlags::IN);
-        }
-        if let Some(violations) = self.violations.fd() {
-            waits.push(PollFd::from_borrowed_fd(violations, PollFlags::IN));
+        if self.done.is_guarded {
+            for fd in [self.faults.fd(), self.violations.fd()]
+                .into_iter()
+                .flatten()
+            {
+                wait_for(fd, PollFlags::IN);
+            }
         }
         let soon = self.console.has_waiting_input().then_some(SOON);
-        let patience = soon.into_iter().chain(self.faults.patience()).min();
+        let figures = self.done.is_asked.then(|| {
+            let now = Instant::now();
+            self.done.pace.left(Work::Figures, now)
+        });
+        let patience = [soon, figures, self.faults.patience()];
+        let patience = patience.into_iter().flatten().min();
         let timeout = patience
             .map(Timespec::try_from)
             .transpose()
@@ -212,5 +264,72 @@ fn failed(doing: &str, error: &io::Error) -> Heard {
     Heard::Failed {
         doing: doing.to_owned(),
         why: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, thread};
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::{
+        super::{
+            console::{Target, pipes},
+            violation::Found,
+        },
+        *,
+    };
+    use crate::spec::OnDmaFault;
+
+    const FAULT: &[u8] =
+        b"3,100,1000,-;DMAR: [DMA Write NO_PASID] Request device [04:00.0] fault addr 0x50000000 \
+                           [fault reason 0x05] PTE Write access is not set\n";
+
+    #[test]
+    fn no_line_of_the_kernel_log_is_read_before_the_jail_is_entered_and_none_is_lost() {
+        let (keeper, link) = Link::pair().unwrap();
+        let (kernel_log, kernel) = pipe_with(PipeFlags::NONBLOCK).unwrap();
+        let signals = Signals::take().unwrap();
+        let watched = thread::spawn(move || {
+            let (host_ends, _guest_ends) = pipes().unwrap();
+            let functions = ["0000:04:00.0".parse().unwrap()];
+            let watch = Watch {
+                console: Console::new(Target::Off, host_ends).unwrap(),
+                faults: DmaFaults::of(OnDmaFault::Stop, functions, Some(File::from(kernel_log))),
+                violations: Violations::of(Err(Found::NoAudit)),
+                signals,
+                link,
+                log: &Log::keeping("web", true),
+                done: Done::default(),
+            };
+            watch.until_keeper_is_gone(|_, _| Ok(6)).unwrap()
+        });
+        for _ in 0..2 {
+            rustix::io::write(&kernel, FAULT).unwrap();
+        }
+        let soon = Duration::from_millis(200);
+        assert_eq!(keeper.wait::<Heard>(soon).unwrap(), Next::Nothing);
+        let rest = |word| {
+            let Heard::Rest { late, .. } = word else {
+                return None;
+            };
+            Some(late)
+        };
+        let late = keeper.ask(Ask::Rest, rest).unwrap();
+        assert_eq!(late, Some(None), "it is not in its jail");
+
+        let pid = std::process::id();
+        let guarded = keeper.ask(Ask::Guard { id: 1 }, Some).unwrap();
+        assert_eq!(guarded, Some(Heard::Guarded { pid, landlock: 6 }));
+        let patience = Duration::from_secs(10);
+        let Next::Word(Heard::Fault { stopped }) = keeper.wait(patience).unwrap() else {
+            panic!("the fault is lost");
+        };
+        assert_eq!(stopped.address, 0x5000_0000);
+        // The second says nothing more, and a full queue of such words keeps nothing from being heard.
+        assert_eq!(keeper.wait::<Heard>(soon).unwrap(), Next::Nothing);
+        keeper.say(&Ask::End { status: 7 }).unwrap();
+        assert_eq!(watched.join().unwrap(), Some(7));
     }
 }

@@ -28,6 +28,20 @@ impl Child {
         }
     }
 
+    /// A child that does nothing.
+    #[cfg(test)]
+    #[expect(
+        clippy::zombie_processes,
+        reason = "it is waited for as what is given back"
+    )]
+    pub(crate) fn asleep() -> Self {
+        use rustix::process::{PidfdFlags, pidfd_open};
+        let mut sleep = std::process::Command::new("sleep");
+        let child = sleep.arg("600").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed()).unwrap();
+        Self::new(pid, pidfd_open(pid, PidfdFlags::empty()).unwrap())
+    }
+
     /// Its process id, as this process has it.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -18,6 +18,7 @@ pub mod landlock;
 pub mod listen;
 pub mod map;
 pub mod offers;
+pub mod peer;
 pub mod ptrace;
 pub mod same;
 pub mod signals;

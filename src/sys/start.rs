@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use jailed::manifest::start_page::{
-    BUILDING, BYTES, ERRNO, GO, LANDLOCK_ABI, LAYERS, LOCKED, Locked, STATE,
+use jailed::{
+    manifest::start_page::{
+        BUILDING, BYTES, ERRNO, GO, LANDLOCK_ABI, LAYERS, LOCKED, Locked, REACHED, STATE,
+    },
+    stall::POINTS,
 };
 use rustix::{
     fs::{MemfdFlags, SealFlags, Timespec, fcntl_add_seals, ftruncate, memfd_create},
@@ -72,6 +75,20 @@ impl StartPage {
                 errno: self.word(ERRNO).load(Ordering::Relaxed),
             },
         }
+    }
+
+    /// The last moment of its set-up that it says it has reached, by name.
+    #[must_use]
+    pub fn reached(&self) -> Option<&'static str> {
+        let reached = self.word(REACHED).load(Ordering::Relaxed);
+        let place = usize::try_from(reached.checked_sub(1)?).ok()?;
+        POINTS.get(place).map(|(_, name)| *name)
+    }
+
+    /// Says what the process would.
+    #[cfg(test)]
+    pub(crate) fn say_reached(&self, reached: u32) {
+        self.word(REACHED).store(reached, Ordering::Relaxed);
     }
 
     /// Sleeps until it says something, for at most `limit`. Wakes for no reason at times.

@@ -13,6 +13,8 @@ use std::{
 };
 
 use iommu::{clean::ConfigSnapshot, sysfs::SysRoot};
+use narrows::state::ProcessId;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::{
     guest::{Guest, GuestFile},
@@ -533,4 +535,51 @@ fn recovery_takes_nothing_from_a_run_that_lives() {
     assert_eq!(status.code(), Some(25), "{}", transcript.text());
     host::assert_returned(&host::nvme(0));
     assert!(!has_journal());
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn each_process_is_in_the_journal_from_when_it_exists() {
+    let before = scene();
+    for (at, count) in [("device-started:1", 1), ("vcpu-started:1", 2)] {
+        crash_at(at, "once");
+        let mut journals = fs::read_dir(format!("{STATE}/journal")).unwrap();
+        let path = journals.next().unwrap().unwrap().path();
+        let text = fs::read_to_string(path).unwrap();
+        let journal: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let processes = journal["processes"].as_array().unwrap();
+        assert_eq!(processes.len(), count, "{at}: {text}");
+        recover(at);
+        before.assert_as_before(at);
+    }
+}
+
+/// Whether another run could have the users of the only guest.
+fn are_users_free() -> bool {
+    let file = fs::File::open(format!("{STATE}/uids/0")).unwrap();
+    flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn users_of_a_guest_are_its_own_as_long_as_its_supervisor_lives() {
+    let mut guest = victim("users").start();
+    guest.wait_for("GUEST init=");
+    let root = SysRoot::default();
+    let keeper = ProcessId::of(&root, guest.keeper_pid()).unwrap().unwrap();
+    let vcpu = guest.child_pid("narrows-vcpu");
+    guest.signal("STOP");
+    host::shell(&format!("kill -KILL {vcpu}"));
+    // It waits a little for the supervisor's answers, and goes on without.
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while keeper.runs(&root).unwrap() {
+        assert!(Instant::now() < deadline, "the keeper does not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!has_journal());
+    assert!(!are_users_free(), "the supervisor is one of them still");
+    guest.signal("CONT");
+    let (status, transcript) = guest.end();
+    assert_eq!(status.code(), Some(23), "{}", transcript.text());
+    assert!(are_users_free());
 }

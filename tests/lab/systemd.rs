@@ -135,7 +135,10 @@ fn a_guest_runs_to_its_end_as_a_service() {
         assert_eq!(property(&unit, "Result"), "success", "{unit}");
         assert_eq!(property(&unit, "ExecMainStatus"), "0", "{unit}");
     }
-    assert!(fs::metadata("/run/narrows/web/stats.json").unwrap().len() > 100);
+    let figures = fs::read_to_string("/run/narrows/web/stats.json").unwrap();
+    let figures: serde_json::Value = serde_json::from_str(&figures).unwrap();
+    assert_eq!(figures["pids"]["supervisor"], supervisor);
+    assert_eq!(figures["pids"]["keeper"], keeper);
     host::assert_returned(&host::nic(0));
 }
 

@@ -50,13 +50,13 @@ fn build() -> Result<&'static Guest, Failure> {
     let lock = Lock::begin(Role::Vcpu, handoff)?;
     let start = setup::map_start()?;
     let ring = setup::map_ring(handoff)?;
-    stall::at(handoff, Point::VcpuRing);
+    start.reached(handoff, Point::VcpuRing);
 
     let (kvm, vm) = setup::create_vm(fds)?;
-    stall::at(handoff, Point::VcpuVm);
+    start.reached(handoff, Point::VcpuVm);
     let mut slots = setup::Slots::new(vm);
     let mut ram = slots.map_ram(handoff)?;
-    stall::at(handoff, Point::VcpuRam);
+    start.reached(handoff, Point::VcpuRam);
     let images = boot::Images {
         kernel: Fd::new(VcpuFds::KERNEL),
         initramfs: Fd::new(VcpuFds::INITRAMFS),
@@ -65,16 +65,16 @@ fn build() -> Result<&'static Guest, Failure> {
     registers::write_gdt(&mut ram, entry).map_err(boot::fill_failure)?;
     slots.map_images(handoff, fds)?;
     slots.map_bars(handoff, fds)?;
-    stall::at(handoff, Point::VcpuLoaded);
+    start.reached(handoff, Point::VcpuLoaded);
 
     setup::add_devices(vm, handoff, fds)?;
     setup::add_vectors(vm, handoff, fds)?;
-    stall::at(handoff, Point::VcpuHooked);
+    start.reached(handoff, Point::VcpuHooked);
     let vcpus = setup::create_vcpus(kvm, vm, handoff, fds, entry)?;
 
     let guest = setup::start_threads(handoff, ring, vm, vcpus, start)?;
-    stall::at(handoff, Point::VcpuThreads);
+    start.reached(handoff, Point::VcpuThreads);
     lock.finish(handoff, start)?;
-    stall::at(handoff, Point::VcpuLocked);
+    start.reached(handoff, Point::VcpuLocked);
     Ok(guest)
 }

@@ -48,18 +48,18 @@ pub fn start() -> Result<&'static mut Server, Failure> {
     let at_ring = |errno| Failure::at(Stage::Ring, errno, 0);
     let page = StartPage::map(Fd::new(DeviceFds::START)).map_err(at_ring)?;
     let ring = map_ring(handoff)?;
-    stall::at(handoff, Point::DeviceRing);
+    page.reached(handoff, Point::DeviceRing);
     let server = thread::forever(Server::new(ring, handoff.has_console != 0)).map_err(at_ring)?;
     for (index, number) in (0..MAX_FUNCTIONS).zip(0..handoff.function_count) {
         let (function, hardware) = take_over(handoff, fds, index, number)?;
         ring.publish_config(index, function.config().dwords());
         server.add(index, function, hardware);
-        stall::at(handoff, Point::DeviceFunction);
+        page.reached(handoff, Point::DeviceFunction);
     }
     watch(handoff, fds, ring)?;
-    stall::at(handoff, Point::DeviceWatcher);
+    page.reached(handoff, Point::DeviceWatcher);
     lock.finish(handoff, page)?;
-    stall::at(handoff, Point::DeviceLocked);
+    page.reached(handoff, Point::DeviceLocked);
     page.wait_for_go();
     #[cfg(feature = "breakout")]
     crate::breakout::run_if_asked(Role::Device, handoff);

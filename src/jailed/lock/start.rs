@@ -2,10 +2,11 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::handoff::Ending;
+use crate::handoff::{Ending, Handoff};
 use crate::manifest::start_page::{
-    self, BYTES, ERRNO, FAILED, GO, LANDLOCK_ABI, LAYERS, LOCKED, Locked, STATE, WINDOW,
+    self, BYTES, ERRNO, FAILED, GO, LANDLOCK_ABI, LAYERS, LOCKED, Locked, REACHED, STATE, WINDOW,
 };
+use crate::stall::{self, Point};
 use crate::sys::futex;
 use crate::sys::shared::Shared;
 use crate::sys::syscall::{Errno, Fd, exit_group};
@@ -29,6 +30,12 @@ impl StartPage {
     /// The errno.
     pub fn map_ring(file: Fd, size_bytes: usize) -> Result<Shared, Errno> {
         Shared::map_at(start_page::RING, file, size_bytes)
+    }
+
+    /// Tells the keeper how far the set-up has come, for the case that it goes no further.
+    pub fn reached(self, handoff: &Handoff, point: Point) {
+        self.put(REACHED, point as u32 + 1);
+        stall::at(handoff, point);
     }
 
     /// Sleeps until the keeper says go.

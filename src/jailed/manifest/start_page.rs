@@ -20,6 +20,8 @@ pub const LAYERS: usize = 4;
 pub const LANDLOCK_ABI: usize = 8;
 /// Offset of the errno of the last step where it failed.
 pub const ERRNO: usize = 12;
+/// Offset of how far it has come: one more than the place of the last moment in [`crate::stall::POINTS`], 0 before any.
+pub const REACHED: usize = 16;
 /// Offset of the word that is 1 once the guest may run. All threads sleep on it.
 pub const GO: usize = 64;
 

@@ -144,6 +144,7 @@ impl Harness<'_, '_> {
         handoff: &Handoff,
         turns: &mut [Option<Turn>; 2],
     ) -> Result<[Option<usize>; 2], Fault> {
+        let (devices, mut noting) = self.assigned.for_launch();
         let parts = Parts {
             handoff,
             kvm: self.files.kvm(),
@@ -152,13 +153,20 @@ impl Harness<'_, '_> {
             kernel: self.files.kernel(),
             initramfs: self.files.initramfs(),
             images: self.files.images(),
-            devices: self.assigned.devices(),
+            devices,
             console: self.console,
         };
         // Once, so that what is attacked is what runs otherwise; it would take most of the time.
         let inspector = (environment.is_full() && self.launches == 0).then_some(self.inspector);
         self.launches += 1;
-        let mut running = launch(self.programs, self.jail, inspector, &parts, self.link)?;
+        let mut running = launch(
+            self.programs,
+            self.jail,
+            inspector,
+            &parts,
+            self.link,
+            &mut noting,
+        )?;
         let ends =
             wait(&mut running, turns, self.attack).map_err(Fault::io("waiting for a probe"))?;
         let records = records(&running).map_err(Fault::io("reading a start page"))?;

@@ -98,7 +98,7 @@ fn one(
     let mut is_told = false;
     loop {
         let by = match remains.claim() {
-            Ok(Claim::Ours(journal)) => return put_right(root, state, journal, log),
+            Ok(Claim::Ours(journal)) => return put_right(root, state, *journal, log),
             Ok(Claim::Gone) => {
                 log.say("another recovery has put it right");
                 return Vec::new();

@@ -75,7 +75,7 @@ impl Scene {
         let Claim::Ours(journal) = remains.claim().unwrap() else {
             panic!("{remains:?} is locked");
         };
-        journal
+        *journal
     }
 
     fn read(&self, path: &str) -> String {

@@ -17,7 +17,7 @@ use std::{
 
 use narrows::{
     jail::{
-        Descriptors, Jail, Member, Program, Size, Wish,
+        Descriptors, Ids, Jail, Member, Program, Size, Wish,
         own::{self, KEEPER, Own},
         seccomp::{self, SupervisorFds},
     },
@@ -486,7 +486,7 @@ fn spawns_and_ends_a_life_with_the_keepers_capabilities() {
         absent: LayerSet::default(),
         processes: &[std::process::id()],
     };
-    let jail = Jail::make(&State::new("/tmp/keeper-state"), &wish).unwrap();
+    let jail = Jail::make(Ids::take(&State::new("/tmp/keeper-state")).unwrap(), &wish).unwrap();
     own::keep_capabilities().unwrap();
     let capabilities = rustix::thread::capabilities(None).unwrap();
     let kept = KEEPER

@@ -92,6 +92,7 @@ pub(in crate::inspect) fn watched() -> SupervisorFds {
         write: vec![1, 2],
         socket: vec![7],
         terminal: vec![0],
+        held: vec![9],
     }
 }
 

@@ -1,5 +1,7 @@
 //! The users that the processes of one guest are: unique on this host for each guest and process.
 
+use std::os::fd::BorrowedFd;
+
 use crate::{
     error::Report,
     state::{State, UidSlot},
@@ -56,6 +58,12 @@ impl Ids {
     #[must_use]
     pub const fn id(&self, member: Member) -> u32 {
         Self::id_of(self.0.number(), member)
+    }
+
+    /// The lock that makes them this guest's.
+    #[must_use]
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.0.lock()
     }
 
     const fn id_of(slot: u32, member: Member) -> u32 {

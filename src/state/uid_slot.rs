@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
 };
 
 use rustix::{
@@ -18,7 +21,7 @@ use crate::error::{ErrorId, Report};
 #[derive(Debug)]
 pub struct UidSlot {
     number: u32,
-    _lock: File,
+    lock: File,
 }
 
 impl UidSlot {
@@ -49,10 +52,7 @@ impl UidSlot {
                 .map_err(unwritable)?;
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    return Ok(Self {
-                        number,
-                        _lock: lock,
-                    });
+                    return Ok(Self { number, lock });
                 }
                 Err(Errno::AGAIN) => {}
                 Err(errno) => return Err(unwritable(errno.into())),
@@ -64,6 +64,12 @@ impl UidSlot {
             format!("{} files in {} are locked", Self::COUNT, folder.display()),
             "wait until a guest has ended",
         ))
+    }
+
+    /// The file that is locked as long as one process has it open from here.
+    #[must_use]
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
     /// The number, below [`UidSlot::COUNT`].

@@ -27,9 +27,11 @@ pub(super) fn given(
     });
     let in_list = in_list.map(|(descriptor, fd)| {
         let own = fd.as_raw_fd().unsigned_abs();
+        let (file, name) = own_file(own)?;
         Ok(GivenFile {
             number: Some(descriptor.number),
-            file: own_file(own)?,
+            file,
+            name,
             keepers: Some(own),
             is_kept: match descriptor.kind {
                 // They are reset and given back; the pipes outlive every life of the guest.
@@ -56,9 +58,11 @@ pub(super) fn given(
 /// The errno of reading `/proc/self/fd`.
 pub(super) fn inherited(numbers: &[u32], may_be_closed: &[u32]) -> io::Result<Vec<GivenFile>> {
     let inherited = |number: &u32| {
+        let (file, name) = own_file(*number)?;
         Ok(GivenFile {
             number: Some(*number),
-            file: own_file(*number)?,
+            file,
+            name,
             keepers: None,
             is_kept: false,
             may_be_closed: may_be_closed.contains(number),
@@ -73,9 +77,11 @@ pub(super) fn inherited(numbers: &[u32], may_be_closed: &[u32]) -> io::Result<Ve
 /// The errno of reading `/proc/self/fd`.
 pub(super) fn handed_over(fds: &[BorrowedFd<'_>]) -> io::Result<Vec<GivenFile>> {
     let handed_over = |fd: &BorrowedFd<'_>| {
+        let (file, name) = own_file(fd.as_raw_fd().unsigned_abs())?;
         Ok(GivenFile {
             number: None,
-            file: own_file(fd.as_raw_fd().unsigned_abs())?,
+            file,
+            name,
             keepers: None,
             is_kept: false,
             may_be_closed: true,
@@ -96,13 +102,14 @@ pub(super) fn memory(files: &[(&str, BorrowedFd<'_>)]) -> io::Result<Vec<(String
     files.iter().map(named).collect()
 }
 
-/// The file; nothing for what the kernel has one inode for all of.
-fn own_file(number: u32) -> io::Result<Option<FileId>> {
+/// The file; the kernel's name in its place for what it has one inode for all of.
+fn own_file(number: u32) -> io::Result<(Option<FileId>, Option<String>)> {
     let target = fs::read_link(format!("/proc/self/fd/{number}"))?;
-    if target.to_string_lossy().starts_with("anon_inode:") {
-        return Ok(None);
+    let target = target.to_string_lossy();
+    if target.starts_with("anon_inode:") {
+        return Ok((None, Some(target.into_owned())));
     }
-    FileId::of_own(number).map(Some)
+    Ok((Some(FileId::of_own(number)?), None))
 }
 
 #[cfg(test)]
@@ -129,6 +136,8 @@ mod tests {
         let (reader, _writer) = pipe().unwrap();
         let handed = handed_over(&[event.as_fd(), reader.as_fd()]).unwrap();
         assert!(handed[0].file.is_none() && handed[1].file.is_some());
+        let name = Some("anon_inode:[eventfd]".to_owned());
+        assert_eq!([&handed[0].name, &handed[1].name], [&name, &None]);
     }
 
     #[test]

@@ -48,8 +48,6 @@ pub(super) struct Waiting {
 /// What S said when it was in its jail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Guarded {
-    /// Its process id, for the figures alone: it says so itself.
-    pub(super) pid: u32,
     /// The version of Landlock that it is under, 0 for none.
     pub(super) landlock: u32,
     /// Who said so, where S is a service of its own.

@@ -24,6 +24,7 @@ use super::{
     launch::{Parts, Programs, Running, launch},
     link::{Ask, Heard, Link, Next, Seen, Stopped},
     log::Log,
+    pace,
     process::{Life, dma_fault},
     ram::Ram,
     sandbox::{cgroup_of, make_jail},
@@ -138,7 +139,8 @@ impl Keeper<'_> {
         crash::point(Step::JailMade);
         // It reads what hostile hands can write to only when it has nothing to lose any more.
         let guarded = guard(&self.link, jail)?;
-        stats.supervisor = self.supervisor.unwrap_or(guarded.pid);
+        let speaker = guarded.speaker.map(|speaker| speaker.pid);
+        stats.supervisor = self.supervisor.or(speaker).unwrap_or(0);
         let files = &*tenant.files.insert(Files::open(plan)?);
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
@@ -345,8 +347,9 @@ impl Keeper<'_> {
                     return Err(Fault::io(doing)(io::Error::other(why)));
                 }
                 Next::Gone => return Ok(Some(RunEnd::Abandoned)),
+                Next::Nothing => {}
                 // There is nothing to write figures from, and the others answer nothing.
-                Next::Nothing | Next::Word(_) => {}
+                Next::Word(_) => pace::breathe(),
             }
         }
     }

@@ -21,13 +21,14 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags,
-        SocketFlags, SocketType, recvmsg, send, socketpair, sockopt::set_socket_passcred,
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendFlags, SocketFlags, SocketType, recvmsg, send, socketpair,
+        sockopt::set_socket_passcred,
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::violation::Found;
+use super::{pace, violation::Found};
 
 /// The longest word in bytes: the figures of as many functions as a guest can have, and one reason in the kernel's words.
 pub(super) const WORD_BYTES: usize = 8192;
@@ -76,8 +77,6 @@ pub(super) enum Heard {
     },
     /// The supervisor has given everything up, and watches.
     Guarded {
-        /// Its process id, for the figures: another service's keeper has no other way to know it.
-        pid: u32,
         /// The version of Landlock that it is under, 0 for none.
         landlock: u32,
     },
@@ -131,6 +130,8 @@ pub(super) enum Ask {
 #[derive(Debug)]
 pub(super) struct Link {
     socket: OwnedFd,
+    /// Whether the kernel tells who speaks.
+    is_told: bool,
     /// Process and user, one half each; 0 for nobody.
     speaker: AtomicU64,
 }
@@ -170,6 +171,7 @@ impl Link {
     pub(super) const fn of(socket: OwnedFd) -> Self {
         Self {
             socket,
+            is_told: false,
             speaker: AtomicU64::new(0),
         }
     }
@@ -178,8 +180,10 @@ impl Link {
     ///
     /// # Errors
     /// The errno of `setsockopt`.
-    pub(super) fn ask_who_speaks(&self) -> io::Result<()> {
-        Ok(set_socket_passcred(&self.socket, true)?)
+    pub(super) fn ask_who_speaks(&mut self) -> io::Result<()> {
+        set_socket_passcred(&self.socket, true)?;
+        self.is_told = true;
+        Ok(())
     }
 
     /// Who said the last word that was heard; `None` where the kernel was not asked.
@@ -238,7 +242,7 @@ impl Link {
     /// The next word, without waiting.
     ///
     /// # Errors
-    /// The errno of `recv`; `InvalidData` for what is no word.
+    /// The errno of `recvmsg`; `InvalidData` for what is no word, `EPROTO` for a word with a descriptor.
     pub(super) fn next<T: DeserializeOwned>(&self) -> io::Result<Next<T>> {
         let mut bytes = [0_u8; WORD_BYTES];
         match self.heard(&mut bytes) {
@@ -253,10 +257,14 @@ impl Link {
         }
     }
 
-    /// The next word as it came; notes who said it.
+    /// The next word as it came; notes who said it. What comes with a descriptor is no word: there is no room for one, so that
+    /// the kernel throws it away before this process has it.
     fn heard(&self, bytes: &mut [u8]) -> Result<usize, Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut control = match self.is_told {
+            true => RecvAncillaryBuffer::new(&mut space),
+            false => RecvAncillaryBuffer::default(),
+        };
         let mut to = [IoSliceMut::new(bytes)];
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
         let received = recvmsg(&self.socket, &mut to, &mut control, flags)?;
@@ -267,7 +275,10 @@ impl Link {
                 self.speaker.store(both, Relaxed);
             }
         }
-        Ok(received.bytes)
+        match received.flags.contains(ReturnFlags::CTRUNC) {
+            true => Err(Errno::PROTO),
+            false => Ok(received.bytes),
+        }
     }
 
     /// The next word, waiting no longer than `limit`.
@@ -304,6 +315,7 @@ impl Link {
                     if let Some(taken) = answer(word) {
                         return Ok(Some(taken));
                     }
+                    pace::breathe();
                 }
                 Next::Nothing => {}
                 Next::Gone => return Ok(None),
@@ -320,6 +332,10 @@ impl AsFd for Link {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, sendmsg};
+
     use super::*;
 
     #[test]
@@ -357,19 +373,11 @@ mod tests {
 
     #[test]
     fn the_kernel_tells_who_speaks() {
-        let (keeper, supervisor) = Link::pair().unwrap();
+        let (mut keeper, supervisor) = Link::pair().unwrap();
         keeper.ask_who_speaks().unwrap();
         assert_eq!(keeper.speaker(), None);
-        supervisor
-            .say(&Heard::Guarded {
-                pid: 9,
-                landlock: 6,
-            })
-            .unwrap();
-        let word = Heard::Guarded {
-            pid: 9,
-            landlock: 6,
-        };
+        supervisor.say(&Heard::Guarded { landlock: 6 }).unwrap();
+        let word = Heard::Guarded { landlock: 6 };
         assert_eq!(keeper.next().unwrap(), Next::Word(word));
         let own = Speaker {
             pid: std::process::id(),
@@ -380,6 +388,31 @@ mod tests {
         keeper.say(&Ask::Rest).unwrap();
         assert_eq!(supervisor.next().unwrap(), Next::Word(Ask::Rest));
         assert_eq!(supervisor.speaker(), None);
+    }
+
+    #[test]
+    fn a_word_with_a_descriptor_is_an_error_and_the_descriptor_does_not_arrive() {
+        for is_told in [false, true] {
+            let (mut keeper, supervisor) = Link::pair().unwrap();
+            if is_told {
+                keeper.ask_who_speaks().unwrap();
+            }
+            let sent = [keeper.as_fd()];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            assert!(control.push(SendAncillaryMessage::ScmRights(&sent)));
+            let bytes = serde_json::to_vec(&Heard::Stop).unwrap();
+            let words = [IoSlice::new(&bytes)];
+            sendmsg(
+                &supervisor.socket,
+                &words,
+                &mut control,
+                SendFlags::NOSIGNAL,
+            )
+            .unwrap();
+            let error = keeper.next::<Heard>().unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::EPROTO), "told {is_told}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ mod violation;
 mod watch;
 mod wipe;
 
-use std::{io, path::PathBuf};
+use std::{io, os::fd::AsRawFd, path::PathBuf};
 
 use iommu::sysfs::SysRoot;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -151,7 +151,8 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
     {
         Side::Child => {
             let console = console::descriptors(&target, host_ends.both().0, host_ends.both().1);
-            let fds = watch::descriptors(console, &signals, &faults, &violations, &supervisors);
+            let mut fds = watch::descriptors(console, &signals, &faults, &violations, &supervisors);
+            fds.held.push(ids.lock().as_raw_fd());
             let watched = Watched::inherited(fds, &target, &faults)
                 .map_err(io("listing the files that the supervisor has"))
                 .map_err(reported)?;
@@ -182,7 +183,7 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                     done: watch::Done::default(),
                 };
                 watch
-                    .until_keeper_is_gone(|watch, id| guard(plan, watch, id))
+                    .until_keeper_is_gone(|watch, id| guard(plan, watch, &ids, id))
                     .map(drop)
             });
             let told = told(plan, keeper, watched).map_err(|report| vec![report]);
@@ -194,8 +195,9 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
 }
 
 /// Gives up everything but the descriptors that are watched: the guest is about to run.
-fn guard(plan: &Plan, watch: &Watch<'_>, id: u32) -> Result<u32, Report> {
-    let fds = watch.descriptors();
+fn guard(plan: &Plan, watch: &Watch<'_>, ids: &Ids, id: u32) -> Result<u32, Report> {
+    let mut fds = watch.descriptors();
+    fds.held.push(ids.lock().as_raw_fd());
     let filter = supervisor_filter(&fds)?;
     // What the operator's shell had open, and what nothing goes to or comes from.
     own::keep_descriptors(&fds.numbers())?;

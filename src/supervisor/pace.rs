@@ -36,6 +36,11 @@ const ROWS: [Row; 2] = [
     },
 ];
 
+/// After a word that nothing was done about, where no [`Pace`] is kept: as long as until the next may be heard.
+pub(super) fn breathe() {
+    std::thread::sleep(ROWS[Work::Word as usize].interval);
+}
+
 // Every row stands at its work's place.
 const _: () = assert!(
     matches!(ROWS[Work::Word as usize].work, Work::Word)

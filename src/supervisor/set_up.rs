@@ -1,6 +1,7 @@
 //! What the keeper waits for while a guest is built: the supervisor in its jail, V and D locked down.
 //!
-//! None of them is waited for without end.
+//! None of them is waited for without end. On entry: K is root with all that it began with. On exit of [`guard`]: S is in its
+//! jail; of [`admit`]: V or D is in its own. K gives up its own capabilities later (`jail::own`).
 
 use std::{
     io,
@@ -30,16 +31,14 @@ use crate::{
 /// that is itself emulated. What takes longer than this hangs in the kernel or in a device.
 pub(super) const LOCKING: Duration = Duration::from_secs(300);
 
-/// Asks the supervisor to give up all that it does not need to watch; what it says then. Once it has, it has nothing left to
-/// give up when it is asked again.
+/// Asks the supervisor to give up all that it does not need to watch; what it says then. It is asked once.
 ///
 /// # Errors
 /// [`Fault::Io`] where it cannot, or is silent.
 pub(super) fn guard(link: &Link, jail: &Jail) -> Result<Guarded, Fault> {
     let id = jail.ids().id(Member::Supervisor);
     let answered = link.ask(Ask::Guard { id }, |word| match word {
-        Heard::Guarded { pid, landlock } => Some(Ok(Guarded {
-            pid,
+        Heard::Guarded { landlock } => Some(Ok(Guarded {
             landlock,
             speaker: link.speaker(),
         })),

@@ -76,9 +76,7 @@ impl Watch<'_> {
         mut self,
         guard: impl FnOnce(&Self, u32) -> Result<u32, Report>,
     ) -> io::Result<Option<u8>> {
-        let (mut guard, mut landlock) = (Some(guard), 0);
-        // In its jail it can only say what it knows.
-        let pid = std::process::id();
+        let mut guard = Some(guard);
         loop {
             let ready = self.wait()?;
             if ready.output {
@@ -116,14 +114,11 @@ impl Watch<'_> {
                 }
                 Next::Word(Ask::End { status }) => return Ok(Some(status)),
                 Next::Word(Ask::Guard { id }) => {
-                    // At a guest's reboot it is asked again, and has nothing left to give up.
-                    let guarded = guard.take().map_or(Ok(landlock), |guard| guard(&self, id));
-                    self.done.is_guarded |= guarded.is_ok();
+                    let again = || io::Error::other("the keeper has asked for it before");
+                    let guarded = guard.take().ok_or_else(again)?(&self, id);
+                    self.done.is_guarded = guarded.is_ok();
                     self.link.say(&match guarded {
-                        Ok(version) => {
-                            landlock = version;
-                            Heard::Guarded { pid, landlock }
-                        }
+                        Ok(landlock) => Heard::Guarded { landlock },
                         Err(report) => Heard::Failed {
                             doing: report.what,
                             why: report.why.join("; "),
@@ -319,9 +314,8 @@ mod tests {
         let late = keeper.ask(Ask::Rest, rest).unwrap();
         assert_eq!(late, Some(None), "it is not in its jail");
 
-        let pid = std::process::id();
         let guarded = keeper.ask(Ask::Guard { id: 1 }, Some).unwrap();
-        assert_eq!(guarded, Some(Heard::Guarded { pid, landlock: 6 }));
+        assert_eq!(guarded, Some(Heard::Guarded { landlock: 6 }));
         let patience = Duration::from_secs(10);
         let Next::Word(Heard::Fault { stopped }) = keeper.wait(patience).unwrap() else {
             panic!("the fault is lost");

@@ -1,5 +1,8 @@
 //! Landlock without a rule: nothing can be opened, made or connected by path any more.
 //!
+//! On entry of [`deny_all`]: `no_new_privs` is set. On exit: the calling thread is under the widest rule set that the kernel
+//! knows, for good.
+//!
 //! *Source:* `include/uapi/linux/landlock.h` (Linux 6.12).
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

@@ -69,6 +69,8 @@ pub struct GivenFile {
     pub number: Option<u32>,
     /// The file; not of what the kernel has one inode for all of: eventfds, VMs, VFIO devices of a group.
     pub file: Option<FileId>,
+    /// Where the kernel has no inode of its own for it: the name that it shows.
+    pub name: Option<String>,
     /// The number by which the process's parent has the very same opened file.
     pub keepers: Option<u32>,
     /// Whether the parent keeps it while the guest runs.

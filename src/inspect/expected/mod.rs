@@ -276,6 +276,7 @@ impl Expected {
             write: vec![0],
             socket: vec![0],
             terminal: vec![0],
+            held: Vec::new(),
         };
         let mut rules: Vec<Rule> = rules(&any).iter().map(by_call).collect();
         rules.dedup();

@@ -73,10 +73,12 @@ impl Compared {
         mismatches: &mut Mismatches,
     ) {
         let number = found.number;
-        let meant = expected.given.as_ref().and_then(|given| given.file);
+        let given = expected.given.as_ref();
+        let meant = given.and_then(|given| given.file);
+        let name = given.and_then(|given| given.name.as_ref());
         let is_other = match (meant, &found.file) {
             (Some(meant), Ok(file)) => meant != *file,
-            (None, _) => false,
+            (None, _) => name.is_some_and(|name| *name != found.target),
             (Some(_), Err(fact)) => return mismatches.0.extend(unread(fact).1),
         };
         mismatches.unless(!is_other, || {

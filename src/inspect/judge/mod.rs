@@ -271,7 +271,11 @@ fn judge_topic(topic: &Topic, look: &Look<'_>) -> Finding {
 fn told(look: &Look<'_>, layer: u32) -> Answer {
     if look.expected.place.layers_told & layer != 0 {
         (
-            "the process said so when it locked itself down".to_owned(),
+            match look.expected.role {
+                Role::Supervisor => "it said that it is in its jail, of which this is a part",
+                Role::Device | Role::Vcpu => "the process said so when it locked itself down",
+            }
+            .to_owned(),
             Vec::new(),
         )
     } else {

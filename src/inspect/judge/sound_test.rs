@@ -52,6 +52,7 @@ fn given(number: Option<u32>) -> GivenFile {
     GivenFile {
         number,
         file: Some(FILE),
+        name: None,
         keepers: Some(5),
         is_kept: true,
         may_be_closed: false,

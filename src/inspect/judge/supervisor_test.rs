@@ -29,10 +29,10 @@ fn the_supervisor_is_its_table_and_its_list_of_descriptors() {
             "core-scheduling"
         ]
     );
-    let changes: [(&str, &str, Change); 6] = [
-        ("descriptors", "descriptor 9 is one too many", |p| {
+    let changes: [(&str, &str, Change); 7] = [
+        ("descriptors", "descriptor 10 is one too many", |p| {
             let mut more = p.descriptors()[0].clone();
-            more.number = 9;
+            more.number = 10;
             p.descriptors().push(more);
         }),
         ("descriptors", "is not there", |p| {
@@ -40,6 +40,16 @@ fn the_supervisor_is_its_table_and_its_list_of_descriptors() {
         }),
         ("descriptors", "not the one that it was given", |p| {
             p.descriptors()[1].file = Ok(OTHER)
+        }),
+        // What has no inode of its own is known by its name.
+        ("descriptors", "not the one that it was given", |p| {
+            let Held::Exactly(meant) = &mut p.expected.descriptors else {
+                panic!("S in its own jail has an exact list");
+            };
+            let given = meant[1].given.as_mut().unwrap();
+            given.file = None;
+            given.name = Some("anon_inode:[signalfd]".to_owned());
+            p.descriptors()[1].target = "anon_inode:kvm-vm".to_owned();
         }),
         ("seccomp", "filter 0 is another one", |p| {
             let filter = &mut p.live.filters.as_mut().unwrap()[0].filters[0];

@@ -1,6 +1,9 @@
 //! The filter of the supervisor S: what it may still call once a guest runs, by the table of [`rules`].
 //!
 //! V and D make theirs themselves, in `jailed`. An inspection compares the live one with the same table.
+//!
+//! On entry of [`install`]: `no_new_privs` is set. On exit: the calling thread makes the calls of the table and no other, for
+//! good.
 
 mod table;
 
@@ -28,6 +31,8 @@ pub struct SupervisorFds {
     pub socket: Vec<RawFd>,
     /// The terminal whose settings are put back.
     pub terminal: Vec<RawFd>,
+    /// What is held and never used: the lock of the guest's users.
+    pub held: Vec<RawFd>,
 }
 
 impl SupervisorFds {
@@ -43,7 +48,13 @@ impl SupervisorFds {
     /// All of them, each once, ascending.
     #[must_use]
     pub fn numbers(&self) -> Vec<u32> {
-        let all = [&self.read, &self.write, &self.socket, &self.terminal];
+        let all = [
+            &self.read,
+            &self.write,
+            &self.socket,
+            &self.terminal,
+            &self.held,
+        ];
         let all = all.into_iter().flatten();
         let mut numbers: Vec<u32> = all.map(|fd| fd.unsigned_abs()).collect();
         numbers.sort_unstable();

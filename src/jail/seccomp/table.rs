@@ -78,12 +78,6 @@ const ROWS: &[Row] = &[
         "lines of the run",
     ),
     row(
-        libc::SYS_recvfrom,
-        On::Socket,
-        Also::Nothing,
-        "words of the keeper",
-    ),
-    row(
         libc::SYS_recvmsg,
         On::Socket,
         Also::Nothing,
@@ -91,12 +85,6 @@ const ROWS: &[Row] = &[
     ),
     row(
         libc::SYS_sendto,
-        On::Socket,
-        Also::Nothing,
-        "words to the keeper",
-    ),
-    row(
-        libc::SYS_sendmsg,
         On::Socket,
         Also::Nothing,
         "words to the keeper",

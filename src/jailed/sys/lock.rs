@@ -1,4 +1,6 @@
 //! The calls by which a process takes rights away from itself; none gives them back.
+//!
+//! On entry of each: what `lock` says of the process at that step. On exit: less, by what the call is named for.
 
 use super::landlock::Ruleset;
 use super::memory::close_range;

@@ -48,7 +48,7 @@ impl KeeperEnd {
             connect(&socket, &address)?;
             // Whoever listens there would be told what to watch, and stop the guest.
             check_peer(&socket)?;
-            let link = Link::of(socket);
+            let mut link = Link::of(socket);
             // The socket was made by the service manager: who hears it is known by what it says.
             link.ask_who_speaks()?;
             Ok(link)

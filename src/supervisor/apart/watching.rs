@@ -1,4 +1,7 @@
 //! S as a service: it waits for its keeper, is handed what to watch, and watches.
+//!
+//! On entry: what the unit of the service manager left it, a user of its own without a capability. On exit, once the keeper has
+//! asked for it: its files below `/proc` are root's, and it is under its filter, for good.
 
 use std::{fs::File, io, os::fd::OwnedFd};
 

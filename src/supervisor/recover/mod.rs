@@ -111,10 +111,10 @@ fn one(
         }
         if !is_told {
             is_told = true;
-            log.say(&format!(
-                "{} puts it right already: waiting for that",
-                who(by)
-            ));
+            log.say(&match by {
+                Some(_) => format!("{} puts it right already: waiting for that", who(by)),
+                None => format!("{} has its journal: waiting for that", who(by)),
+            });
         }
         thread::sleep(HELD_POLL);
     }
@@ -221,7 +221,15 @@ fn held(changes: &Changes, by: Option<u32>, patience: Duration) -> Report {
             who(by),
             patience.as_secs()
         ),
-        "see what keeps that recovery, end it if it does not go on, then: narrows recover",
+        match by {
+            Some(_) => {
+                "see what keeps that recovery, end it if it does not go on, then: narrows recover"
+            }
+            None => {
+                "it is in another PID namespace or a container, and may be the run itself: look there (fuser JOURNAL on the host), \
+                 and leave a run that lives alone"
+            }
+        },
     )
 }
 

@@ -114,6 +114,16 @@ impl Cgroup {
         })
     }
 
+    /// Takes the limits off `supervisor`.
+    ///
+    /// # Errors
+    /// `cgroup-unusable`.
+    #[cfg(feature = "breakout")]
+    pub fn lift_own_limits(&self) -> Result<(), Report> {
+        let folder = self.folder.join(Member::Supervisor.name());
+        write(&folder.join("pids.max"), "max").map_err(|failed| unusable(&self.folder, &failed))
+    }
+
     fn dissolve(&self) -> Result<(), Failed> {
         for member in [Member::Vcpu, Member::Device] {
             let folder = self.folder.join(member.name());

@@ -179,6 +179,15 @@ impl Jail {
         settings(&self.size)
     }
 
+    /// Takes the limits off the keeper's own cgroup: processes that are started without a cgroup of their own are in it.
+    ///
+    /// # Errors
+    /// `cgroup-unusable`.
+    #[cfg(feature = "breakout")]
+    pub fn lift_own_limits(&self) -> Result<(), Report> {
+        self.cgroup.as_ref().map_or(Ok(()), Cgroup::lift_own_limits)
+    }
+
     /// The layers that the guest does without.
     #[must_use]
     pub const fn absent(&self) -> LayerSet {

@@ -163,12 +163,12 @@ impl Keeper<'_> {
         stats.step("sealed", log);
 
         // What needed more is done: files, devices, memory, cgroups.
-        #[cfg(feature = "breakout")]
-        let is_lab = matches!(&options.breakout, Some(asked) if asked.leaves_layers_away());
         #[cfg(not(feature = "breakout"))]
-        let is_lab = false;
-        if !is_lab {
-            own::keep_capabilities()?;
+        own::keep_capabilities()?;
+        #[cfg(feature = "breakout")]
+        match &options.breakout {
+            Some(asked) if asked.leaves_layers_away() => jail.lift_own_limits()?,
+            Some(_) | None => own::keep_capabilities()?,
         }
         let inspector = Inspector {
             plan,

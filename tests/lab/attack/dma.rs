@@ -2,7 +2,7 @@
 //!
 //! A transfer that the IOMMU stops reads as zeros here and writes nothing; the device says that it is done all the same.
 
-use std::fs;
+use std::{fs, os::unix::fs::FileExt};
 
 use super::{
     Attacker,
@@ -366,9 +366,17 @@ fn next_guest_does_not_reach_what_the_last_one_had() {
         [SECRET; 4096],
         "the control failed"
     );
-    // The page stays in memory after the guest, as long as this mapping of its file does.
-    let frame = ram.physical(far);
+    // The page stays in memory after the guest, as long as this mapping of its file does. It is wiped at the end.
+    let (file, frame) = (GuestRam::file_of(&first.guest), ram.physical(far));
     first.off();
+    assert_eq!(
+        ram.bytes(far, 4096),
+        [0; 4096],
+        "the run's memory is not wiped"
+    );
+    file.write_all_at(&[SECRET; 4096], GuestRam::offset(far))
+        .unwrap();
+    assert_eq!(ram.physical(far), frame, "the page has moved");
     let mut next = Attacker::start(&with_edu("dma-next"));
     let own = GuestRam::of(&next.guest);
     next.enable(1);

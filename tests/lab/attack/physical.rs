@@ -153,6 +153,11 @@ impl GuestRam {
 
     /// The RAM of a running guest.
     pub(crate) fn of(guest: &Guest) -> Self {
+        Self::map(&Self::file_of(guest))
+    }
+
+    /// Its file, to be read and written.
+    pub(crate) fn file_of(guest: &Guest) -> File {
         let folder = format!("/proc/{}/fd", guest.keeper_pid());
         let is_ram = |path: &std::path::PathBuf| {
             fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("memfd:narrows-ram"))
@@ -162,7 +167,7 @@ impl GuestRam {
             .map(|entry| entry.unwrap().path())
             .find(is_ram)
             .expect("the keeper has the RAM file");
-        Self::map(&File::open(path).unwrap())
+        File::options().read(true).write(true).open(path).unwrap()
     }
 
     /// A file that a guest's device reaches, an image for instance.

@@ -325,11 +325,11 @@ fn absent_layer_is_refused_and_nothing_is_touched() {
     drop(limit);
 }
 
-/// D gets the last network namespace, V none: the step is named, and all is given back.
+/// S and D get the last network namespaces, V none: the step is named, and all is given back.
 #[test]
 #[ignore = "needs a lab host"]
 fn a_step_that_fails_is_named_and_all_is_given_back() {
-    let limit = NamespaceLimit::of("net", "1");
+    let limit = NamespaceLimit::of("net", "2");
     let text = GuestFile::small("jail-step", "sleep:60")
         .device(&host::nic(0))
         .refused(1);

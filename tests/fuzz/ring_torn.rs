@@ -9,7 +9,12 @@ use core::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 use std::{
-    os::unix::process::ExitStatusExt, process::Command, ptr, sync::atomic::AtomicU32, thread,
+    os::unix::process::ExitStatusExt,
+    process::Command,
+    ptr,
+    sync::atomic::AtomicU32,
+    thread,
+    time::{Duration, Instant},
 };
 
 use jailed::{
@@ -364,16 +369,20 @@ fn naive_reader() {
         &torn,
         || {},
         || {
-            for _ in 0..50_000_000_u32 {
-                let checked = shared.long(at).load(Relaxed);
-                if checked < 4096 {
-                    let again = usize::try_from(shared.long(at).load(Relaxed)).unwrap();
-                    // SAFETY: none: this is the mistake. What lies so far behind is the page that nobody may touch, or less.
-                    let value = unsafe {
-                        base.wrapping_add(again.min(shared.size_bytes()))
-                            .read_volatile()
-                    };
-                    std::hint::black_box(value);
+            // On one processor the attacker has its turn a few hundred times a second.
+            let end = Instant::now() + Duration::from_secs(60);
+            while Instant::now() < end {
+                for _ in 0..1_000_000 {
+                    let checked = shared.long(at).load(Relaxed);
+                    if checked < 4096 {
+                        let again = usize::try_from(shared.long(at).load(Relaxed)).unwrap();
+                        // SAFETY: none: this is the mistake. What lies so far behind is the page that nobody may touch, or less.
+                        let value = unsafe {
+                            base.wrapping_add(again.min(shared.size_bytes()))
+                                .read_volatile()
+                        };
+                        std::hint::black_box(value);
+                    }
                 }
             }
         },

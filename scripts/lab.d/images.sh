@@ -85,7 +85,7 @@ put_library() {
 # build_base KERNEL TREE
 build_base() {
     local kernel=$1 tree=$2 applet
-    mkdir -p "$tree"/{dev,etc,lab/work,mnt,proc,run,sys,tmp,usr/bin,usr/sbin,usr/lib,usr/lib64,var}
+    mkdir -p "$tree"/{dev,etc,lab/home,mnt,proc,run,sys,tmp,usr/bin,usr/sbin,usr/lib,usr/lib64,var}
     ln -s usr/bin "$tree/bin"
     ln -s usr/sbin "$tree/sbin"
     ln -s usr/lib "$tree/lib"
@@ -94,7 +94,7 @@ build_base() {
     "$ROOT/usr/bin/busybox" --list | while read -r applet; do
         [[ $applet == busybox ]] || ln -s busybox "$tree/usr/bin/$applet"
     done
-    printf 'root:x:0:0:root:/lab/work:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$tree/etc/passwd"
+    printf 'root:x:0:0:root:/lab/home:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$tree/etc/passwd"
     printf 'root:x:0:\nkvm:x:106:\nnogroup:x:65534:\n' >"$tree/etc/group"
     install -m 755 "$LAB_PARTS/l1-init" "$tree/init"
     install -m 755 "$LAB_PARTS/l1-run" "$tree/usr/bin/l1-run"

@@ -237,6 +237,7 @@ impl Expected {
             kind: Kind::Given,
             given: given(&place, number),
         };
+        // S made its own of the same table. One that cannot be made is empty here, and no filter that is in force equals that.
         let filter = supervisor_filter(watched).unwrap_or_default();
         let filter = filter
             .iter()

@@ -113,11 +113,16 @@ run_host() {
         ARGS+=(-chardev "stdio,id=console")
     fi
     ARGS+=(-serial chardev:console -serial chardev:results)
-    # The emulator talks to itself: the monitor listens at a socket, and the other end of it is a serial port.
-    [[ $HOST_MONITOR == 0 ]] || ARGS+=(
-        -chardev "socket,id=monitor,path=$results-monitor,server=on,wait=off" -mon "chardev=monitor,mode=readline"
-        -chardev "socket,id=monitor-port,path=$results-monitor" -serial chardev:monitor-port
-    )
+    # The emulator talks to itself: what the serial port sends is typed into the monitor. The monitor's answers go to a file
+    # and not to the port, whose line discipline would echo them into the monitor again, to be answered again.
+    if [[ $HOST_MONITOR != 0 ]]; then
+        mkfifo "$results-monitor.in"
+        : >"$results-monitor.out"
+        ARGS+=(
+            -chardev "pipe,id=monitor,path=$results-monitor" -mon "chardev=monitor,mode=readline"
+            -chardev "file,id=monitor-port,path=$results-monitor.in" -serial chardev:monitor-port
+        )
+    fi
     ARGS+=("${HOST_QEMU[@]}")
     # The machine must not outlive this script, however the script ends.
     local -a tied=(setpriv --pdeathsig TERM)

@@ -199,7 +199,7 @@ pub(super) fn change_root(tries: &mut Tries<'_>) {
     tries.call(calls::CHROOT, [at("/\0"), 0, 0, 0, 0, 0]);
 }
 
-/// A37: another process's root as the way out.
+/// A37: another process's root as the way out, by the name that the kernel gives it in every `/proc` (proc(5)).
 pub(super) fn through_proc(tries: &mut Tries<'_>) {
     open_each(
         tries,

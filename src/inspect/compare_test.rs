@@ -347,7 +347,7 @@ fn filters_that_the_kernel_gives_back_are_those_that_were_put_on() {
     let second = vec![Instruction::new(0x06, 0, 0, ALLOW)];
     let mut child = sleeper(&[killing.clone(), second.clone()]).unwrap();
     let read = || {
-        let tracee = crate::sys::ptrace::Tracee::stop(child.id())?;
+        let tracee = crate::sys::ptrace::Tracee::stop(child.id(), child.id())?;
         let filters = tracee.filters();
         tracee.release()?;
         filters

@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_timed_wait_of_d_survives_being_looked_at() {
         let look = |child: libc::pid_t| {
-            Tracee::stop(child.unsigned_abs())
+            Tracee::stop(child.unsigned_abs(), child.unsigned_abs())
                 .and_then(Tracee::release)
                 .expect("a process may trace its own children");
         };

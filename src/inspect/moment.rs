@@ -30,7 +30,7 @@ impl Still {
                 return Ok(still);
             }
             for tid in running {
-                match Tracee::stop(tid) {
+                match Tracee::stop(pid, tid) {
                     Ok(tracee) => still.threads.push((tid, tracee)),
                     // It has ended since it was listed.
                     Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}

@@ -228,7 +228,7 @@ fn do_verb(cli: &Cli) -> Outcome {
             asked.run(&root, &state(&root))
         }),
         #[cfg(feature = "breakout")]
-        Verb::CrashSteps => Ok(Done::with(supervisor::crash::steps())),
+        Verb::CrashSteps => Ok(Done::with(supervisor::crash_steps())),
         Verb::Capture(capture) => capture.run(&root()?),
         #[cfg(feature = "breakout")]
         Verb::Breakout(asked) => root().and_then(|root| asked.run(&root, &state(&root))),

@@ -22,18 +22,13 @@ use iommu::{
 };
 
 use super::{
-    crash::{self, Step},
-    fault::Fault,
-    log::Log,
-    noting::Noting,
-    refusal::failed,
-    release::identity,
-    space::Space,
+    fault::Fault, log::Log, noting::Noting, refusal::failed, release::identity, space::Space,
 };
 use crate::{
     error::{ErrorId, Report},
     plan::{self, Interface, OpenedFunction, Plan, Region},
     state::{self, Changes, InUse, Journal, ProcessId, State},
+    sys::crash::{self, Step},
 };
 
 /// What is taken from the host for a plan.

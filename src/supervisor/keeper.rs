@@ -16,7 +16,6 @@ use super::{
     Options, Replan,
     assign::Assigned,
     console::GuestEnds,
-    crash::{self, Step},
     ending::RunEnd,
     fault::Fault,
     files::{Files, check_kvm},
@@ -38,7 +37,10 @@ use crate::{
     plan::Plan,
     spec::{ConsoleSpec, OnReboot},
     state,
-    sys::map::CounterView,
+    sys::{
+        crash::{self, Step},
+        map::CounterView,
+    },
 };
 
 /// What the keeper needs beside the plan.

@@ -21,7 +21,6 @@ use rustix::{
 };
 
 use super::{
-    crash::{self, Step, Who},
     ending::Role,
     fault::Fault,
     given::{given, memory},
@@ -34,6 +33,7 @@ use super::{
 use crate::{
     jail::{Descriptors, Jail, Member, Program},
     sys::{
+        crash::{self, Step, Who},
         map::{CounterView, handoff_bytes},
         start::StartPage,
     },

@@ -11,10 +11,6 @@ mod assign;
 pub mod breakout;
 mod calls;
 mod console;
-#[cfg(feature = "breakout")]
-pub mod crash;
-#[cfg(not(feature = "breakout"))]
-mod crash;
 mod dma_faults;
 mod ending;
 #[cfg(test)]
@@ -48,6 +44,9 @@ use std::{io, os::fd::AsRawFd, path::PathBuf};
 use iommu::sysfs::SysRoot;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+#[cfg(feature = "breakout")]
+pub use crate::sys::crash::steps as crash_steps;
+
 pub use self::{
     apart::{KeeperEnd, watch},
     ending::{Role, RunEnd},
@@ -76,6 +75,7 @@ use crate::{
     plan::Plan,
     state::State,
     sys::{
+        crash,
         fork::{Child, Ended, Side, fork},
         signals::Signals,
     },

@@ -20,12 +20,12 @@ use iommu::{
 
 use super::{
     assign::{Taken, quiesce, stop_all},
-    crash::{self, Step},
     log::Log,
 };
 use crate::{
     error::{ErrorId, Report},
     state::{Identity, InUse, Journal, Record, State},
+    sys::crash::{self, Step},
 };
 
 /// How long the host may take to unbind or remove a function, once nobody has it open.

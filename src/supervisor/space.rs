@@ -14,19 +14,12 @@ use iommu::{
 };
 use jailed::addr::GpaRange;
 
-use super::{
-    assign::Assigned,
-    crash::{self, Step},
-    fault::Fault,
-    files::Files,
-    log::Log,
-    ram::Ram,
-    stats::Dma,
-};
+use super::{assign::Assigned, fault::Fault, files::Files, log::Log, ram::Ram, stats::Dma};
 use crate::{
     error::{ErrorId, Report},
     plan::{OpenedFunction, Plan, iova_of},
     spec::RootMode,
+    sys::crash::{self, Step},
 };
 
 /// A guest's IOMMU context with all devices in it and nothing mapped.

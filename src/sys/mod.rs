@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod child;
 pub mod confine;
+pub mod crash;
 #[cfg(test)]
 pub(crate) mod filtered;
 pub mod fork;

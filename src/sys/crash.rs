@@ -1,4 +1,5 @@
-//! The steps of a run at which the lab's tests kill a process, to see what is left and that it can be put right.
+//! The steps of a run at which the lab's tests kill a process, to see what is left and that it can be put right. Here
+//! because they are taken in several folders.
 //!
 //! Without the feature `breakout` [`point`] is empty. With it, `NARROWS_CRASH_AT=STEP` or `STEP:N` has the N-th time that
 //! the step is reached kill the process that takes it, or the one that `NARROWS_CRASH_WHO` names. `narrows crash-steps`
@@ -6,7 +7,7 @@
 
 /// A moment of a run. The name says what was done last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub enum Step {
     /// The functions' locks are taken.
     Reserved,
     /// The journal is on the disk; nothing of the host was changed.
@@ -114,7 +115,7 @@ const STEPS: &[(Step, &str, Reached)] = {
 
 /// A process of a run, by its name in `NARROWS_CRASH_WHO`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Who {
+pub enum Who {
     /// V.
     Vcpu,
     /// D.
@@ -126,17 +127,15 @@ pub(super) enum Who {
 /// Nothing.
 #[cfg(not(feature = "breakout"))]
 #[inline(always)]
-pub(super) const fn point(_: Step) {}
+pub const fn point(_: Step) {}
 
 /// Nothing.
 #[cfg(not(feature = "breakout"))]
 #[inline(always)]
-pub(super) const fn is_running(_: Who, _: u32) {}
+pub const fn is_running(_: Who, _: u32) {}
 
 #[cfg(feature = "breakout")]
-pub use self::armed::steps;
-#[cfg(feature = "breakout")]
-pub(super) use self::armed::{is_running, point};
+pub use self::armed::{is_running, point, steps};
 
 #[cfg(feature = "breakout")]
 mod armed {
@@ -156,12 +155,12 @@ mod armed {
     static TIMES: AtomicU32 = AtomicU32::new(0);
 
     /// Notes a process that can be killed from now on.
-    pub(in super::super) fn is_running(who: Who, pid: u32) {
+    pub fn is_running(who: Who, pid: u32) {
         PROCESSES[who as usize].store(pid, Ordering::Relaxed);
     }
 
     /// Kills who is to be killed, if `step` is the one.
-    pub(in super::super) fn point(step: Step) {
+    pub fn point(step: Step) {
         let Some((_, name, _)) = STEPS.iter().find(|row| row.0 == step) else {
             return;
         };

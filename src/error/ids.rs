@@ -1,9 +1,11 @@
-//! The table of the tool's own errors: one row per stable id, each with a section in `docs/errors.md`. What checks of
-//! the host find has its table in [`iommu::isolation`].
+//! The tool's own errors: one row per stable id (`rows` and `host_rows`), each with a section in `docs/errors.md`. What
+//! checks of the host find has its table in [`iommu::isolation`].
 
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+
+use super::{host_rows, rows};
 
 /// Who can remove the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -29,8 +31,12 @@ pub enum Exit {
     Done = 0,
     /// Something failed.
     Failed = 1,
+    /// There is something to do, or something differs.
+    Changes = 2,
     /// A safety check refused: nothing was changed.
     Refused = 3,
+    /// Done as far as it goes: firmware or a reboot is needed.
+    Needed = 4,
     /// The command line is wrong.
     Usage = 64,
 }
@@ -39,7 +45,7 @@ pub enum Exit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(
     missing_docs,
-    reason = "the row of the table below and the section in docs/errors.md say what each is"
+    reason = "the row of the table and the section in docs/errors.md say what each is"
 )]
 pub enum ErrorId {
     // the guest file
@@ -119,19 +125,90 @@ pub enum ErrorId {
     StateDamaged,
     JournalDamaged,
     NotQuarantined,
+    // the host file
+    BadMac,
+    MacMulticast,
+    MacListedTwice,
+    MacRangeSmall,
+    BadVlan,
+    BadRate,
+    BadRanges,
+    BadDuration,
+    PoolListedTwice,
+    PoolUnknown,
+    PoolKind,
+    PoolsOverlap,
+    TooManyPools,
+    VfIndex,
+    VfListedTwice,
+    PfMatch,
+    PfListedTwice,
+    NamespaceListedTwice,
+    ProfileMalformed,
+    ProfileUnknown,
+    PoolWeak,
+    SafetyOff,
+    // the host file against the host
+    PfAbsent,
+    PfAmbiguous,
+    VfsOvercommitted,
+    RateBeyondLink,
+    RateOvercommitted,
+    ResourcesOvercommitted,
+    NamespaceAbsent,
+    NamespaceOvercommitted,
+    NamespaceUnmanaged,
+    NamespaceShared,
+    AttributeUnsupported,
+    EraseUnsupported,
+    EswitchUnsupported,
+    ProfileGeneric,
+    FirmwareNeeded,
+    NvmeVfManages,
+    // what stands in the way of a change of the host
+    PfDefaultRoute,
+    PfOnlyRoute,
+    PfLogin,
+    PfRootDisk,
+    PfMounted,
+    NamespaceOpen,
+    VfHostUsed,
+    VfInUse,
+    PfAssigned,
+    ManagedElsewhere,
+    FactsUnread,
+    // while a host is changed
+    PlanStale,
+    HostBusy,
+    StepFailed,
+    StepNotDone,
+    UndoIncomplete,
+    NotConfirmed,
+    NothingToConfirm,
+    NeverApplied,
+    EraseFailed,
+    // leases of VFs, and what is kept of them
+    PoolExhausted,
+    PoolUnapplied,
+    LeaseForeign,
+    VfStateDamaged,
+    RecordMismatch,
+    NotLeased,
+    // any
     Bug,
     Usage,
 }
 
 /// One row: what is fixed about an error.
-struct Row {
+#[derive(Clone, Copy)]
+pub(super) struct Row {
     id: ErrorId,
     name: &'static str,
     blame: Blame,
     exit: Exit,
 }
 
-const fn row(id: ErrorId, name: &'static str, blame: Blame, exit: Exit) -> Row {
+pub(super) const fn row(id: ErrorId, name: &'static str, blame: Blame, exit: Exit) -> Row {
     Row {
         id,
         name,
@@ -140,102 +217,29 @@ const fn row(id: ErrorId, name: &'static str, blame: Blame, exit: Exit) -> Row {
     }
 }
 
-const ROWS: [Row; ErrorId::COUNT] = {
-    use Blame::{Device, Host, Operator, Us};
-    use ErrorId as Id;
-    use Exit::{Failed, Refused};
-    [
-        row(Id::SpecUnreadable, "spec-unreadable", Operator, Failed),
-        row(Id::SpecSyntax, "spec-syntax", Operator, Failed),
-        row(Id::SpecUnknownKey, "spec-unknown-key", Operator, Failed),
-        row(Id::SpecMissingKey, "spec-missing-key", Operator, Failed),
-        row(Id::SpecWrongType, "spec-wrong-type", Operator, Failed),
-        row(Id::BadName, "bad-name", Operator, Failed),
-        row(Id::BadSize, "bad-size", Operator, Failed),
-        row(Id::BadNumber, "bad-number", Operator, Failed),
-        row(Id::BadChoice, "bad-choice", Operator, Failed),
-        row(Id::BadBdf, "bad-bdf", Operator, Failed),
-        row(Id::BadUuid, "bad-uuid", Operator, Failed),
-        row(Id::BadCmdline, "bad-cmdline", Operator, Failed),
-        row(Id::BadOptOut, "bad-opt-out", Operator, Failed),
-        row(Id::BadLayer, "bad-layer", Operator, Failed),
-        row(Id::BadConsole, "bad-console", Operator, Failed),
-        row(Id::BadPeer, "bad-peer", Operator, Failed),
-        row(Id::PeerInterface, "peer-interface", Operator, Failed),
-        row(Id::FileUnreadable, "file-unreadable", Operator, Failed),
-        row(Id::KernelFormat, "kernel-format", Operator, Failed),
-        row(Id::ImageSize, "image-size", Operator, Failed),
-        row(Id::HostUnreadable, "host-unreadable", Host, Failed),
-        row(Id::MachineMalformed, "machine-malformed", Operator, Failed),
-        row(Id::MachineReadOnly, "machine-read-only", Operator, Failed),
-        row(Id::FileExists, "file-exists", Operator, Failed),
-        row(Id::FileUnwritable, "file-unwritable", Operator, Failed),
-        row(Id::InterfaceAbsent, "interface-absent", Host, Failed),
-        row(Id::TooManyVcpus, "too-many-vcpus", Operator, Failed),
-        row(Id::MemoryInsufficient, "memory-insufficient", Host, Failed),
-        row(
-            Id::HugepagesInsufficient,
-            "hugepages-insufficient",
-            Host,
-            Failed,
-        ),
-        row(Id::NumaNodeAbsent, "numa-node-absent", Operator, Failed),
-        row(Id::LayoutImpossible, "layout-impossible", Host, Failed),
-        row(Id::LayerAbsent, "layer-absent", Host, Refused),
-        row(Id::CgroupUnusable, "cgroup-unusable", Host, Failed),
-        row(Id::TooManyGuests, "too-many-guests", Host, Failed),
-        row(Id::DeviceAbsent, "device-absent", Operator, Failed),
-        row(
-            Id::DeviceListedTwice,
-            "device-listed-twice",
-            Operator,
-            Failed,
-        ),
-        row(Id::TooManyDevices, "too-many-devices", Operator, Failed),
-        row(Id::TooManyVectors, "too-many-vectors", Operator, Failed),
-        row(Id::AcceptUnused, "accept-unused", Operator, Failed),
-        row(Id::PeerDma, "peer-dma", Operator, Failed),
-        row(Id::DeviceQuarantined, "device-quarantined", Device, Refused),
-        row(Id::DeviceInUse, "device-in-use", Operator, Refused),
-        row(Id::RecoverNeeded, "recover-needed", Host, Refused),
-        row(Id::VfTokenWrong, "vf-token-wrong", Operator, Refused),
-        row(Id::NotPermitted, "not-permitted", Operator, Failed),
-        row(Id::DeviceBindFailed, "device-bind-failed", Host, Failed),
-        row(Id::DeviceOpenFailed, "device-open-failed", Host, Failed),
-        row(Id::DeviceChanged, "device-changed", Device, Refused),
-        row(
-            Id::DeviceResetFailed,
-            "device-reset-failed",
-            Device,
-            Refused,
-        ),
-        row(Id::DeviceNotClean, "device-not-clean", Device, Failed),
-        row(Id::QuarantineFailed, "quarantine-failed", Host, Failed),
-        row(Id::FaultsUnseen, "faults-unseen", Host, Refused),
-        row(Id::DmaMapFailed, "dma-map-failed", Host, Failed),
-        row(Id::MemoryUnavailable, "memory-unavailable", Host, Failed),
-        row(Id::SpawnFailed, "spawn-failed", Host, Failed),
-        row(Id::JailFailed, "jail-failed", Host, Failed),
-        row(Id::GuestSetUpFailed, "guest-set-up-failed", Us, Failed),
-        row(Id::LockDownFailed, "lock-down-failed", Host, Failed),
-        row(Id::ProcessKilled, "process-killed", Host, Failed),
-        row(Id::InspectionMismatch, "inspection-mismatch", Host, Refused),
-        row(Id::GuestNameTaken, "guest-name-taken", Operator, Refused),
-        row(Id::GuestNotRunning, "guest-not-running", Operator, Failed),
-        row(Id::KeeperLost, "keeper-lost", Host, Failed),
-        row(Id::SupervisorAbsent, "supervisor-absent", Operator, Failed),
-        row(Id::HostNotRestored, "host-not-restored", Host, Failed),
-        row(Id::RecoveryHeld, "recovery-held", Host, Failed),
-        row(Id::MemoryNotWiped, "memory-not-wiped", Host, Failed),
-        row(Id::StateUnreadable, "state-unreadable", Host, Failed),
-        row(Id::StateUnwritable, "state-unwritable", Host, Failed),
-        row(Id::StateDamaged, "state-damaged", Host, Refused),
-        row(Id::JournalDamaged, "journal-damaged", Host, Refused),
-        row(Id::NotQuarantined, "not-quarantined", Operator, Failed),
-        row(Id::Bug, "bug", Us, Failed),
-        row(Id::Usage, "usage", Operator, Exit::Usage),
-    ]
-};
+/// The table, in the order of the ids.
+const ROWS: [Row; ErrorId::COUNT] = joined(&[rows::ROWS, host_rows::ROWS, LAST_ROWS]);
+
+const LAST_ROWS: &[Row] = &[
+    row(ErrorId::Bug, "bug", Blame::Us, Exit::Failed),
+    row(ErrorId::Usage, "usage", Blame::Operator, Exit::Usage),
+];
+
+/// The parts one behind the other. A part with a row too many does not compile.
+const fn joined(parts: &[&[Row]]) -> [Row; ErrorId::COUNT] {
+    let mut all = [LAST_ROWS[0]; ErrorId::COUNT];
+    let (mut part, mut place) = (0, 0);
+    while part < parts.len() {
+        let mut index = 0;
+        while index < parts[part].len() {
+            all[place] = parts[part][index];
+            place += 1;
+            index += 1;
+        }
+        part += 1;
+    }
+    all
+}
 
 // Every row stands at its id's place, so that a lookup is an index.
 const _: () = {

@@ -2,9 +2,11 @@
 
 #[cfg(test)]
 mod error_test;
+mod host_rows;
 mod id;
 mod ids;
 mod render;
+mod rows;
 
 use std::{fmt, path::PathBuf};
 

@@ -8,6 +8,8 @@ use super::{FakeFunction, FakeHost, write::put};
 const GOOD: &[(&str, &str)] = &[
     ("vlan", "0"),
     ("qos", "0"),
+    // 802.1Q.
+    ("proto", "?"),
     ("spoofchk", "on"),
     ("trust", "off"),
     ("query_rss", "off"),

@@ -24,12 +24,14 @@ mod policy;
 mod remapping;
 mod resource;
 mod state;
+mod words;
 
 pub use config::{
     Acs, Bridge, ConfigFacts, Express, Extended, ExtendedCaps, PortType, parse_config,
 };
 pub use host::{HostState, IommuKind, IommuUnit, Remapping, SETTINGS, Setting, VfioNode};
 pub use interrupts::parse_interrupts;
+pub use words::{BadLinkPolicy, BadMac, BadVlanProto, LinkPolicy, Mac, VlanProto};
 
 impl Topology {
     /// Reads everything under `root`. Needs no privilege; without it some facts stay unknown.
@@ -257,6 +259,8 @@ pub struct VfPolicy {
     pub vlan: Option<u32>,
     /// The priority that its VLAN tag gets.
     pub qos: Option<u32>,
+    /// Of what protocol the tag is; `None` where the VLAN is not told.
+    pub vlan_proto: Option<VlanProto>,
     /// Frames with a source address that is not its own are dropped.
     pub spoof_check: Option<bool>,
     /// It may do what concerns others: receive everything, change its address.
@@ -269,22 +273,6 @@ pub struct VfPolicy {
     pub min_tx_mbps: Option<u32>,
     /// The rate it is held to, in Mbit/s; 0 for none.
     pub max_tx_mbps: Option<u32>,
-}
-
-/// An Ethernet address, not of zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mac(pub [u8; 6]);
-
-/// What a VF sees of the link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LinkPolicy {
-    /// The state of the PF's.
-    Auto,
-    /// Always up.
-    Up,
-    /// Always down.
-    Down,
 }
 
 /// Single Root I/O Virtualization, from sysfs.

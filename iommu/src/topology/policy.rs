@@ -1,10 +1,8 @@
 //! What the driver of a NIC's PF enforces on each VF.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
-
-use super::{Enforced, Function, InterfacePolicy, LinkPolicy, Mac, VfPolicy, function_path};
+use super::{Enforced, Function, InterfacePolicy, Mac, VfPolicy, VlanProto, function_path};
 use crate::{bdf::Bdf, error::Result, sysfs::SysRoot};
 
 /// Class code of network controllers, the upper 8 bits.
@@ -102,6 +100,7 @@ fn parse_row(rest: &str) -> Option<VfPolicy> {
         mac: None,
         vlan: None,
         qos: None,
+        vlan_proto: None,
         spoof_check: None,
         trusted: None,
         rss_query: None,
@@ -109,7 +108,7 @@ fn parse_row(rest: &str) -> Option<VfPolicy> {
         min_tx_mbps: None,
         max_tx_mbps: None,
     };
-    let mut has_mac = false;
+    let (mut has_mac, mut proto) = (false, VlanProto::Dot1Q);
     for pair in pairs.chunks(2) {
         let [key, value] = pair else {
             return None;
@@ -119,27 +118,22 @@ fn parse_row(rest: &str) -> Option<VfPolicy> {
                 has_mac = true;
                 policy.mac = match *value {
                     "none" => None,
-                    mac => Some(parse_mac(mac)?),
+                    mac => Some(mac.parse().ok().filter(|mac: &Mac| !mac.is_zero())?),
                 };
             }
             "vlan" => policy.vlan = Some(value.parse().ok()?),
             "qos" => policy.qos = Some(value.parse().ok()?),
+            "proto" => proto = value.parse().ok()?,
             "spoofchk" => policy.spoof_check = Some(parse_switch(value)?),
             "trust" => policy.trusted = Some(parse_switch(value)?),
             "query_rss" => policy.rss_query = Some(parse_switch(value)?),
-            "link" => {
-                policy.link = Some(match *value {
-                    "auto" => LinkPolicy::Auto,
-                    "up" => LinkPolicy::Up,
-                    "down" => LinkPolicy::Down,
-                    _ => return None,
-                });
-            }
+            "link" => policy.link = Some(value.parse().ok()?),
             "min_tx" => policy.min_tx_mbps = Some(value.parse().ok()?),
             "max_tx" => policy.max_tx_mbps = Some(value.parse().ok()?),
             _ => return None,
         }
     }
+    policy.vlan_proto = policy.vlan.map(|_| proto);
     has_mac.then_some(policy)
 }
 
@@ -149,17 +143,6 @@ fn parse_switch(word: &str) -> Option<bool> {
         "off" => Some(false),
         _ => None,
     }
-}
-
-fn parse_mac(text: &str) -> Option<Mac> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|digits| match digits.len() {
-            2 => u8::from_str_radix(digits, 16).ok(),
-            _ => None,
-        })
-        .collect();
-    Some(Mac(bytes?.try_into().ok()?)).filter(|mac| mac.0 != [0; 6])
 }
 
 fn of_vf(answer: &Answer, index: Option<u32>) -> Enforced {
@@ -174,19 +157,6 @@ fn of_vf(answer: &Answer, index: Option<u32>) -> Enforced {
     match row {
         Ok(policy) => Enforced::Told(policy),
         Err(reason) => Enforced::Unknown { reason },
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
-    }
-}
-
-impl Serialize for Mac {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

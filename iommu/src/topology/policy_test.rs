@@ -17,7 +17,7 @@ fn host() -> FakeHost {
         .interface("eth7")
         .vf("0000:01:10.0", PF, 13)
         .vf("0000:01:10.2", PF, 14)
-        .vf_policy("mac none vlan 100 spoofchk off max_tx 1000 link down")
+        .vf_policy("mac none vlan 100 proto 802.1ad spoofchk off max_tx 1000 link down")
 }
 
 /// The policies of the second VF of a host whose folder was changed.
@@ -57,10 +57,11 @@ fn each_vf_has_what_its_own_line_says() {
         mac: None,
         vlan: Some(100),
         qos: Some(0),
+        vlan_proto: Some(VlanProto::Dot1Ad),
         spoof_check: Some(false),
         trusted: Some(false),
         rss_query: Some(false),
-        link: Some(LinkPolicy::Down),
+        link: Some(super::super::LinkPolicy::Down),
         min_tx_mbps: Some(0),
         max_tx_mbps: Some(1000),
     };
@@ -85,6 +86,7 @@ fn the_number_of_a_vf_is_that_of_the_link_to_it() {
     };
     assert_eq!(policy.index, 0);
     assert_eq!(policy.mac.unwrap().to_string(), "00:00:00:00:00:01");
+    assert_eq!(policy.vlan_proto, Some(VlanProto::Dot1Q), "not told");
     let lost = read(&host(), |root| {
         let pf = root.path("sys/bus/pci/devices").join(PF);
         fs::remove_file(pf.join("virtfn1")).unwrap();
@@ -128,6 +130,8 @@ fn malformed_lines_make_all_of_an_interface_unknown() {
         "vf 7 mac 00:00:00:00:00:00",
         "vf 7 mac 1:2:3:4:5:6",
         "vf 7 mac 01:02:03:04:05",
+        "vf 7 mac +1:02:03:04:05:06",
+        "vf 7 mac none vlan 1 proto 802.1q",
         "vf 7 mac 01:02:03:04:05:06:07",
         "vf 7 mac none trust maybe",
         "vf 7 mac none trust",

@@ -69,7 +69,7 @@ impl Errno {
     }
 }
 
-/// The errnos that VFIO, iommufd and sysfs return.
+/// The errnos that VFIO, iommufd, sysfs and netlink return.
 const NAMES: &[(i32, &str)] = &[
     (libc::EPERM, "EPERM"),
     (libc::ENOENT, "ENOENT"),
@@ -97,8 +97,11 @@ const NAMES: &[(i32, &str)] = &[
     (libc::ENODATA, "ENODATA"),
     (libc::EOVERFLOW, "EOVERFLOW"),
     (libc::EMSGSIZE, "EMSGSIZE"),
+    (libc::EBADMSG, "EBADMSG"),
+    (libc::EPROTONOSUPPORT, "EPROTONOSUPPORT"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP"),
     (libc::EADDRINUSE, "EADDRINUSE"),
+    (libc::ENOBUFS, "ENOBUFS"),
     (libc::ETIMEDOUT, "ETIMEDOUT"),
 ];
 

@@ -8,8 +8,12 @@
 pub mod addr;
 pub mod bdf;
 pub mod error;
+// Questions and orders to the kernel about network interfaces.
+pub mod netlink;
 pub mod sysfs;
 pub mod topology;
+// What the driver of a NIC is told to enforce on its VFs: bytes only.
+pub mod set_link;
 // Which driver has a function, and changing that.
 pub mod bind;
 // Verdicts on what the topology says. Pure.

@@ -50,6 +50,15 @@ const CAPTURED_LIMIT: usize = 128 << 20;
 /// What a name costs besides its characters.
 const NAME_BYTES: usize = 64;
 
+/// What a question to the kernel is about, for the message when it fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The call: `RTM_GETLINK`.
+    pub call: &'static str,
+    /// What it is asked of, as a file: `sys/class/net/eth0`.
+    pub of: &'a Path,
+}
+
 /// Who may open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -256,24 +265,43 @@ impl SysRoot {
     ///
     /// A line `parent BDF` where that is known, then a line for each VF: `vf 0 mac 52:54:00:00:01:00 vlan 0 qos 0
     /// spoofchk on trust off query_rss off link auto min_tx 0 max_tx 0`, without what the driver does not tell, and with
-    /// `mac none` for an address of zeros. No file holds this: the running host's kernel is asked, by netlink; in any
+    /// `mac none` for an address of zeros, and `proto 802.1ad` behind `qos` for a VLAN of that kind. No file holds this: the running host's kernel is asked, by netlink; in any
     /// other folder, and in a captured machine, it is the file `narrows/vf-info/INTERFACE`.
     ///
     /// # Errors
     /// `sysfs-io`.
     pub fn vf_info(&self, interface: &str) -> Result<Option<String>> {
-        let file = Path::new(VF_INFO).join(interface);
+        let asked = Asked {
+            call: "RTM_GETLINK",
+            of: &Path::new("sys/class/net").join(interface),
+        };
+        let place = Path::new(VF_INFO).join(interface);
+        self.ask(place, asked, || vf_info::ask(interface))
+    }
+
+    /// Asks the kernel what no file holds: `question` is put to the kernel of the running host. In any other folder, and
+    /// in a captured machine, its answer is the file `place`, below `narrows`, where no kernel has one; a machine that is
+    /// being captured keeps it there. `None`, and no file, where there is nothing to tell.
+    ///
+    /// # Errors
+    /// `sysfs-io`, with what `asked` names where the kernel refused; `machine-malformed` as for [`Self::read_bytes`].
+    pub fn ask(
+        &self,
+        place: impl AsRef<Path>,
+        asked: Asked<'_>,
+        question: impl FnOnce() -> std::result::Result<Option<String>, Errno>,
+    ) -> Result<Option<String>> {
+        let place = place.as_ref();
         let is_this_host = !matches!(self.source, Source::Tree(_)) && self.place == Path::new("/");
         if !is_this_host {
-            let bytes = if_any(self.read_bytes(file, VF_INFO_LIMIT))?;
+            let bytes = if_any(self.read_bytes(place, ANSWER_LIMIT))?;
             return Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()));
         }
-        let asked = vf_info::ask(interface);
+        let answer = question();
         if let Source::Recorder(recorder) = &self.source {
-            recorder.keep(&file, &asked);
+            recorder.keep(place, &answer);
         }
-        let shown = Path::new("sys/class/net").join(interface);
-        asked.map_err(|errno| self.failed("RTM_GETLINK", &shown, errno))
+        answer.map_err(|errno| self.failed(asked.call, asked.of, errno))
     }
 
     /// Writes `text` to an attribute in one `write`; the file must exist.
@@ -328,7 +356,7 @@ const TEXT_LIMIT: u64 = 64 << 10;
 const VF_INFO: &str = "narrows/vf-info";
 
 /// Far more than the lines of all VFs that one function can have.
-const VF_INFO_LIMIT: u64 = 8 << 20;
+const ANSWER_LIMIT: u64 = 8 << 20;
 
 /// Turns "there is no such file" into `None`.
 fn if_any<T>(result: Result<T>) -> Result<Option<T>> {

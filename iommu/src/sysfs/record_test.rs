@@ -1,5 +1,9 @@
 use super::*;
-use crate::{fake::FakeHost, sysfs::SysRoot, topology::Topology};
+use crate::{
+    fake::FakeHost,
+    sysfs::{Asked, SysRoot},
+    topology::Topology,
+};
 
 fn host() -> FakeHost {
     FakeHost::new("")
@@ -101,4 +105,53 @@ fn recording_changes_nothing() {
         "machine-read-only"
     );
     assert_eq!(fs::read_to_string(folder.path().join("x")).unwrap(), "1");
+}
+
+/// What a question about a made-up drive is called.
+fn of_the_drive() -> Asked<'static> {
+    Asked {
+        call: "NVME_IOCTL_ADMIN_CMD",
+        of: Path::new("dev/nvme0"),
+    }
+}
+
+/// Claim: only the running host's kernel is asked; a capture of it holds the answers, the refusals among them.
+#[test]
+fn an_answer_of_the_kernel_is_recorded_and_read_from_the_record() {
+    let host = SysRoot::recording("/");
+    let told = || Ok(Some("id x\n".to_owned()));
+    let refused = || Err(Errno::new(libc::EACCES));
+    let place = |name: &str| Path::new("narrows/nvme").join(name);
+    let wanted = Some("id x\n".to_owned());
+    assert_eq!(host.ask(place("a"), of_the_drive(), told).unwrap(), wanted);
+    let nothing = host.ask(place("b"), of_the_drive(), || Ok(None));
+    assert_eq!(nothing.unwrap(), None);
+    let error = host.ask(place("c"), of_the_drive(), refused).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "/dev/nvme0: NVME_IOCTL_ADMIN_CMD failed: EACCES"
+    );
+
+    let captured = SysRoot::captured("machine", host.recorded().unwrap());
+    let never = || panic!("a captured machine has no kernel");
+    let ask = |name| captured.ask(place(name), of_the_drive(), never);
+    assert_eq!(ask("a").unwrap(), wanted);
+    assert_eq!(ask("b").unwrap(), None);
+    let error = ask("c").unwrap_err().to_string();
+    assert!(
+        error.ends_with("narrows/nvme/c: read failed: EACCES"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_made_up_host_holds_what_its_kernel_would_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = SysRoot::new(folder.path());
+    let never = || panic!("a folder has no kernel");
+    let ask = || root.ask("narrows/nvme/nvme0", of_the_drive(), never);
+    assert_eq!(ask().unwrap(), None);
+    fs::create_dir_all(folder.path().join("narrows/nvme")).unwrap();
+    fs::write(folder.path().join("narrows/nvme/nvme0"), "id y\n").unwrap();
+    assert_eq!(ask().unwrap(), Some("id y\n".to_owned()));
 }

@@ -10,6 +10,8 @@ pub mod error;
 pub mod layers;
 pub mod spec;
 
+pub mod sriov;
+
 pub mod sys;
 
 pub mod state;
@@ -19,6 +21,8 @@ pub mod jail;
 pub mod host;
 
 pub mod plan;
+
+pub mod vf;
 
 pub mod inspect;
 

@@ -47,11 +47,13 @@ const ORDER: &[&str] = &[
     "error",
     "layers",
     "spec",
+    "sriov",
     "sys",
     "state",
     "jail",
     "host",
     "plan",
+    "vf",
     "inspect",
     "view",
     "supervisor",
@@ -78,6 +80,12 @@ const RULES: &[Rule] = &[
         forbidden: &[],
     },
     Rule {
+        place: "src/sriov",
+        modules: &["error", "spec"],
+        jailed: Some(&[]),
+        forbidden: IMPURE,
+    },
+    Rule {
         place: "src/sys",
         modules: &[],
         jailed: CONTRACT,
@@ -85,7 +93,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/state",
-        modules: &["error"],
+        modules: &["error", "sriov"],
         jailed: Some(&[]),
         forbidden: &[],
     },
@@ -97,7 +105,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/host",
-        modules: &["error", "layers", "spec", "sys"],
+        modules: &["error", "layers", "spec", "sriov", "sys"],
         jailed: CONTRACT,
         forbidden: &[],
     },
@@ -108,6 +116,12 @@ const RULES: &[Rule] = &[
         forbidden: IMPURE,
     },
     Rule {
+        place: "src/vf",
+        modules: &["error", "spec", "sriov", "sys", "state", "host"],
+        jailed: Some(&[]),
+        forbidden: &["std::env", "std::net"],
+    },
+    Rule {
         place: "src/inspect",
         modules: &["sys", "jail"],
         jailed: CONTRACT,
@@ -115,14 +129,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/view",
-        modules: &["error", "layers", "spec", "host", "inspect"],
+        modules: &["error", "layers", "spec", "sriov", "host", "inspect"],
         jailed: Some(&[]),
         forbidden: IMPURE,
     },
     Rule {
         place: "src/supervisor",
         modules: &[
-            "error", "layers", "spec", "sys", "state", "jail", "host", "plan", "inspect",
+            "error", "layers", "spec", "sriov", "sys", "state", "jail", "host", "plan", "vf",
+            "inspect",
         ],
         jailed: CONTRACT,
         forbidden: &[],
@@ -132,9 +147,11 @@ const RULES: &[Rule] = &[
         modules: &[
             "error",
             "spec",
+            "sriov",
             "state",
             "host",
             "plan",
+            "vf",
             "inspect",
             "view",
             "supervisor",

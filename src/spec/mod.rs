@@ -3,6 +3,7 @@
 mod files;
 #[cfg(test)]
 mod files_test;
+pub mod host;
 mod near;
 mod parse;
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! What the hardware cannot say: leases, given addresses, dirt. Kept by `state::vf`.
+
+use std::collections::BTreeMap;
+
+use iommu::{bdf::Bdf, topology::Mac};
+use serde::{Deserialize, Serialize};
+
+use super::{facts::Anchor, life::VfState};
+
+/// The records of all PFs, and the host's own.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    /// By PF.
+    pub pfs: BTreeMap<Bdf, PfRecords>,
+    /// VFs in quarantine: the sentence of each.
+    pub quarantined: BTreeMap<Bdf, String>,
+    /// Locked by a run: the name of its guest.
+    pub running: BTreeMap<Bdf, String>,
+    /// Of what generated addresses are made; `None` before the first apply.
+    pub seed: Option<[u8; 16]>,
+}
+
+impl Records {
+    /// The record of a VF.
+    #[must_use]
+    pub fn vf(&self, pf: Bdf, index: u32) -> Option<&VfRecord> {
+        self.pfs.get(&pf)?.vfs.get(&index)
+    }
+}
+
+/// The records of one PF: one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PfRecords {
+    /// The card that they are about.
+    pub anchor: Anchor,
+    /// The boot in which they were written.
+    pub boot: String,
+    /// By index.
+    pub vfs: BTreeMap<u32, VfRecord>,
+    /// By namespace id.
+    pub namespaces: BTreeMap<u32, NamespaceRecord>,
+}
+
+/// What is known of a VF.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VfRecord {
+    /// Its address.
+    pub bdf: Bdf,
+    /// Where it is in its life. Never `Quarantined`: that is the quarantine's own record.
+    pub state: VfState,
+    /// Since when: RFC 3339.
+    pub since: String,
+    /// The pool it is in.
+    pub pool: Option<String>,
+    /// The address it was given.
+    pub mac: Option<Mac>,
+    /// Who has it.
+    pub lease: Option<Lease>,
+}
+
+/// A lease: one guest has one VF.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lease {
+    /// The guest's name.
+    pub guest: String,
+    /// Whether it outlives the run.
+    pub keep: bool,
+    /// Since when: RFC 3339.
+    pub since: String,
+    /// The run that holds it; `None` for a kept lease between two runs.
+    pub run: Option<Holder>,
+}
+
+/// The process that holds a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Holder {
+    /// Its id.
+    pub pid: u32,
+    /// When it started, in clock ticks after boot.
+    pub start: u64,
+    /// The boot.
+    pub boot: String,
+}
+
+/// What is known of a namespace: it outlives boots, and VFs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamespaceRecord {
+    /// Its identity: another one at this id is another namespace.
+    pub id: super::facts::NamespaceId,
+    /// Its name in the host file.
+    pub name: String,
+    /// Whether somebody's data may be on it.
+    pub state: NamespaceState,
+    /// Since when: RFC 3339.
+    pub since: String,
+    /// Whether Narrows made it.
+    pub is_made: bool,
+    /// The guest that had it last.
+    pub last_guest: Option<String>,
+}
+
+/// Whether somebody's data may be on a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NamespaceState {
+    /// No guest had it since it was erased, or declared.
+    Clean,
+    /// A guest has it, or had it: it is erased before another one gets it.
+    Dirty,
+    /// An erase of it was begun.
+    Sanitising,
+}

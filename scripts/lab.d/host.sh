@@ -22,16 +22,31 @@ HOST_HUGEPAGES=0
 HOST_TIMEOUT=0
 HOST_APPEND=
 HOST_MONITOR=0
+HOST_NAMESPACE_SIZE=64M
+HOST_PRIVATE=0
+HOST_STATE_DISK=
 HOST_QEMU=()
 
-# make_disk FILE: an empty disk, unless there is one.
+# make_disk FILE [SIZE]: an empty disk, unless there is one.
 make_disk() {
-    [[ -f $1 ]] || truncate -s 64M "$1"
+    [[ -f $1 ]] || truncate -s "${2:-64M}" "$1"
+}
+
+# make_state_disk FILE: a disk with an empty file system, unless there is one. With a journal, as hosts have it.
+make_state_disk() {
+    local mke2fs
+    [[ ! -f $1 ]] || return 0
+    # It is in no ordinary user's path.
+    mke2fs=$(PATH=$PATH:/usr/sbin:/sbin type -P mke2fs) ||
+        refuse no-mke2fs "cannot make the disk $1" "mke2fs is not on this machine" "install the package e2fsprogs"
+    truncate -s 32M "$1.new"
+    "$mke2fs" -q -t ext4 -F -L lab-state -E root_owner=0:0 "$1.new"
+    mv -- "$1.new" "$1"
 }
 
 # machine_args DISKS: sets ARGS to the machine without kernel and consoles.
 machine_args() {
-    local disks=$1 vfs=$HOST_VFS nsid
+    local disks=$1 vfs=$HOST_VFS nsid shared
     # One more than the VFs' queues and vectors: the primary's own.
     local queues=$((vfs * 4)) vectors=$((vfs * 2))
     ARGS=(
@@ -50,7 +65,7 @@ machine_args() {
         -device "igb,id=nic,bus=port1,netdev=net0,mac=52:54:00:11:22:33,romfile="
     )
     # Namespace 1 is the primary's alone: a shared one would be attached to every VF as it appears.
-    make_disk "$disks/namespace1.img"
+    make_disk "$disks/namespace1.img" "$HOST_NAMESPACE_SIZE"
     ARGS+=(
         -device "pcie-root-port,id=port2,chassis=2,slot=2,bus=pcie.0,addr=0x3"
         -device "nvme-subsys,id=subsystem,nqn=lab"
@@ -59,10 +74,12 @@ machine_args() {
         -device "nvme-ns,drive=disk1,bus=nvme,nsid=1,shared=off"
     )
     for ((nsid = 2; nsid <= vfs + 1; nsid++)); do
-        make_disk "$disks/namespace$nsid.img"
+        make_disk "$disks/namespace$nsid.img" "$HOST_NAMESPACE_SIZE"
+        shared=on
+        ((nsid <= vfs + 1 - HOST_PRIVATE)) || shared=off
         ARGS+=(
             -drive "file=$disks/namespace$nsid.img,if=none,id=disk$nsid,format=raw"
-            -device "nvme-ns,drive=disk$nsid,bus=nvme,nsid=$nsid,shared=on,detached=on"
+            -device "nvme-ns,drive=disk$nsid,bus=nvme,nsid=$nsid,shared=$shared,detached=on"
         )
     done
     make_disk "$disks/plain.img"
@@ -73,6 +90,10 @@ machine_args() {
         -device "pcie-root-port,id=port4,chassis=4,slot=4,bus=pcie.0,addr=0x5"
         # Without the mask edu reaches 28 bits of address only.
         -device "edu,id=edu,bus=port4,dma_mask=0xffffffffffffffff"
+    )
+    [[ -z $HOST_STATE_DISK ]] || ARGS+=(
+        -drive "file=$HOST_STATE_DISK,if=none,id=state,format=raw"
+        -device "virtio-blk-pci,bus=pcie.0,addr=0x6,drive=state,serial=lab-state"
     )
 }
 
@@ -93,7 +114,9 @@ kernel_line() {
     line+=" tsc_early_khz=$(tsc_khz)"
     [[ $HOST_IOMMU == off ]] || line+=" intel_iommu=on"
     [[ $HOST_HUGEPAGES == 0 ]] || line+=" hugepages=$HOST_HUGEPAGES"
-    [[ $HOST_MAKE_VFS == 0 ]] || line+=" lab.vfs=$HOST_VFS"
+    # With none `lab-vfs` says where the devices are, and does nothing to them.
+    line+=" lab.vfs=$((HOST_MAKE_VFS * HOST_VFS))"
+    [[ -z $HOST_STATE_DISK ]] || line+=" lab.state"
     printf '%s' "$line${HOST_APPEND:+ $HOST_APPEND}"
 }
 

@@ -2,7 +2,7 @@
 #
 # The kernel unpacks concatenated cpio archives one after another, so each part is an archive of its
 # own, remade only when what it is made from has changed:
-#   base-KERNEL  busybox, init, modules      tools    nvme, lspci, ip, strace and their libraries
+#   base-KERNEL  busybox, init, modules      tools    nvme, lspci, ip, devlink, strace, libraries
 #   guest        guest kernels, initramfs    qemu     a VMM to compare with (on request)
 #   systemd      systemd, as process 1 (on request)
 #   program      what this run adds
@@ -13,6 +13,8 @@ IMAGES=$CACHE/images
 
 # What the stock kernel loads in the lab host, in this order, with what each needs before it.
 HOST_MODULES=(igb nvme vfio-pci vfio_iommu_type1 kvm-amd)
+# What it loads besides for the disk of --state-disk.
+STATE_MODULES=(virtio_pci virtio_blk ext4)
 # What guests can load; each with its own list, because in a guest within a guest every module costs.
 GUEST_MODULES=(igbvf nvme nd_e820 nfit nd_pmem erofs squashfs pvpanic-mmio)
 
@@ -102,17 +104,23 @@ build_base() {
     install -m 644 "$LAB_PARTS/l1-profile" "$tree/etc/profile"
     mkdir -p "$tree/lab/modules"
     if [[ $kernel == stock ]]; then
-        put_modules "$tree/lab/modules" "${HOST_MODULES[@]}"
-        (cd "$tree/lab/modules" && cat "${HOST_MODULES[@]/%/.list}" | awk '!seen[$0]++' >load && rm ./*.list)
+        put_modules "$tree/lab/modules" "${HOST_MODULES[@]}" "${STATE_MODULES[@]}"
+        (
+            cd "$tree/lab/modules"
+            cat "${HOST_MODULES[@]/%/.list}" | awk '!seen[$0]++' >load
+            cat "${STATE_MODULES[@]/%/.list}" | awk '!seen[$0]++' | grep -v -x -F -f load >load-state
+            rm ./*.list
+        )
     else
         : >"$tree/lab/modules/load"
+        : >"$tree/lab/modules/load-state"
     fi
 }
 
 # build_tools TREE
 build_tools() {
     local tree=$1 library
-    put_program "$tree" usr/sbin/nvme usr/bin/lspci usr/bin/setpci usr/bin/ip usr/bin/strace
+    put_program "$tree" usr/sbin/nvme usr/bin/lspci usr/bin/setpci usr/bin/ip usr/sbin/devlink usr/bin/strace
     # What a dynamically linked Rust program, or a C one, may want besides.
     for library in libc.so.6 libgcc_s.so.1 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1; do
         put_library "$tree" "$ROOT/usr/lib/x86_64-linux-gnu/$library"

@@ -7,6 +7,7 @@ mod dot;
 mod examine;
 mod explain;
 mod forest;
+pub mod host;
 mod inspect;
 mod json;
 mod layers;

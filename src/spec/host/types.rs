@@ -216,6 +216,17 @@ impl Vlan {
     };
 }
 
+impl fmt::Display for Vlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.id, self.qos, self.proto) {
+            (0, ..) => f.write_str("none"),
+            (id, 0, VlanProto::Dot1q) => write!(f, "{id}"),
+            (id, qos, VlanProto::Dot1q) => write!(f, "{id} qos {qos}"),
+            (id, qos, VlanProto::Dot1ad) => write!(f, "{id} qos {qos} 802.1ad"),
+        }
+    }
+}
+
 /// The protocol of a VLAN tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum VlanProto {

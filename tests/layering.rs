@@ -129,7 +129,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/view",
-        modules: &["error", "layers", "spec", "sriov", "host", "inspect"],
+        modules: &[
+            "error", "layers", "spec", "sriov", "state", "host", "inspect",
+        ],
         jailed: Some(&[]),
         forbidden: IMPURE,
     },

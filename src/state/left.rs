@@ -172,7 +172,7 @@ impl State {
         Ok(())
     }
 
-    fn journals(&self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn journals(&self) -> io::Result<Vec<PathBuf>> {
         let entries = match fs::read_dir(self.journal()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -193,7 +193,7 @@ impl State {
 }
 
 /// Reads a journal; nothing where it was removed since: its run has ended, or somebody has put it right.
-fn read(path: &Path) -> Option<Result<Changes, Report>> {
+pub(super) fn read(path: &Path) -> Option<Result<Changes, Report>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
@@ -204,7 +204,7 @@ fn read(path: &Path) -> Option<Result<Changes, Report>> {
 
 /// Whether the run lives. What cannot be told counts as dead: then its functions are refused, and before anything of it is
 /// put right its lock decides.
-fn lives(host: &SysRoot, changes: &Changes) -> bool {
+pub(super) fn lives(host: &SysRoot, changes: &Changes) -> bool {
     boot(host).is_ok_and(|boot| boot == changes.boot)
         && changes.owner.runs(host).is_ok_and(|runs| runs)
 }

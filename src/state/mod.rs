@@ -12,6 +12,7 @@
 
 mod clock;
 mod file;
+mod guests;
 mod in_use;
 mod journal;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use iommu::bdf::Bdf;
 
 pub use self::{
     clock::now,
+    guests::{Guest, GuestState},
     in_use::InUse,
     journal::{Changes, Journal, Taken},
     left::{Claim, Left, Remains},

@@ -7,6 +7,7 @@ mod dot;
 mod examine;
 mod explain;
 mod forest;
+mod guests;
 pub mod host;
 mod inspect;
 mod json;
@@ -23,6 +24,7 @@ pub use self::{
     dot::dot,
     examine::{Examination, Judged, Wish, examine},
     explain::{Topic, list_json, list_text},
+    guests::{KeptGuest, guests_text},
     inspect::inspection_text,
     json::{doctor_json, inventory_json},
     layers::verdict_of_layers,

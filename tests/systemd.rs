@@ -15,11 +15,13 @@ use std::{
 };
 
 /// A unit, and the most of ten points of exposure that it may have.
-const EXPOSURES: [(&str, f64); 2] = [
+const EXPOSURES: [(&str, f64); 3] = [
     // Who looks at what hostile hands can write to has no right to anything.
     ("narrows@.service", 0.5),
     // Unfiltered, because the kernel lets only an unfiltered process read live filters: docs/systemd.md has the list.
-    ("narrows-keeper@.service", 6.8),
+    ("narrows-keeper@.service", 6.9),
+    // Root with three capabilities, filtered; it ends before a guest begins.
+    ("narrows-host.service", 2.5),
 ];
 
 /// A `systemd-analyze`, and where its own units are.
@@ -101,7 +103,7 @@ fn units(test: &str) -> PathBuf {
     for entry in fs::read_dir(shipped).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let text = text.replace("=/usr/bin/narrows ", "=/bin/true ");
+        let text = text.replace("/usr/bin/narrows ", "/bin/true ");
         fs::write(folder.join(path.file_name().unwrap()), text).unwrap();
     }
     folder
@@ -164,6 +166,7 @@ fn the_units_are_well_formed() {
         "narrows@guest.socket",
         "narrows.slice",
         "narrows-vfs.target",
+        "narrows-host.service",
     ];
     for analyze in analyzers() {
         let output = analyze.run(&units, &[&["verify", "--man=no"], &verified[..]].concat());

@@ -115,6 +115,16 @@ impl GuestFile {
         self
     }
 
+    /// A VF of a pool.
+    pub(crate) fn pool(self, name: &str) -> Self {
+        self.pool_with(name, "")
+    }
+
+    pub(crate) fn pool_with(mut self, name: &str, more: &str) -> Self {
+        writeln!(self.devices, "[[device]]\npool = \"{name}\"\n{more}").unwrap();
+        self
+    }
+
     /// Without a console: then nothing in the guest has a reason to exit.
     pub(crate) fn silent(mut self) -> Self {
         self.console = "off";

@@ -5,7 +5,7 @@
 //! `small` on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
 //! host with more than 4 GiB, `attack` on one with the guests of `tests/guests`, `enforce` on one with the emulator's
 //! monitor, `jail` on the lab kernel, `crash` and `breakout` on one whose programs have the feature `breakout`,
-//! `systemd` on one whose process 1 is systemd, `residual` on one with huge pages, `exhaust` with two guests on one
+//! `vf` on one without VFs, whose NVMe namespaces are small, `systemd` on one whose process 1 is systemd, `residual` on one with huge pages, `exhaust` with two guests on one
 //! processor, `smt` on one whose core has two threads, `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
 #![expect(
     clippy::unwrap_used,
@@ -35,4 +35,5 @@ mod small;
 mod smt;
 mod stock;
 mod systemd;
+mod vf;
 mod violation;

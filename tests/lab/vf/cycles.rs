@@ -1,0 +1,83 @@
+//! Many lives of VFs, and what is left of them.
+
+use std::{thread, time::Duration};
+
+use super::{applied, document, expect, host_file, oracle, write};
+use crate::{guest::GuestFile, host};
+
+const POOLS: [&str; 4] = ["tenant-a", "open", "disk-a", "disk-b"];
+const LEASES: usize = 50;
+
+#[test]
+#[ignore = "needs a lab host"]
+fn fifty_leases_leave_nothing() {
+    applied();
+    let before = oracle::dump();
+    for round in 0..LEASES {
+        let pool = POOLS[round % POOLS.len()];
+        let guest = GuestFile::small("tiny", "")
+            .silent()
+            .memory("64M")
+            .pool(pool);
+        guest.run();
+        assert_eq!(oracle::dump(), before, "after lease {round}, of {pool}");
+    }
+    for row in document(0, &["vf", "ls", "--json"])["vfs"]
+        .as_array()
+        .unwrap()
+    {
+        assert_eq!(row["state"], "clean", "{row}");
+        assert_eq!(row["guest"], serde_json::Value::Null, "{row}");
+    }
+    expect(0, &["host", "status"]);
+    assert_eq!(host::pinned_pages(), 0);
+}
+
+#[test]
+#[ignore = "needs a lab host"]
+fn change_of_one_vf_leaves_the_neighbours_traffic_alone() {
+    applied();
+    let mut guest = GuestFile::small(
+        "steady",
+        "net:10.9.0.2/24,ping:10.9.0.1,loop-ping:10.9.0.1:40",
+    )
+    .pool("open")
+    .start();
+    guest.wait_for("GUEST ping=10.9.0.1 sent=3");
+    let others: Vec<String> = oracle::dump().lines().map(str::to_owned).collect();
+    let text = host_file().replace(
+        "[[pf.vf]]\nindex = \"4\"\nmac = \"52:54:00:00:01:04\"\n",
+        "[[pf.vf]]\nindex = \"4\"\nmac = \"52:54:00:00:01:04\"\n\n\
+         [[pf.vf]]\nindex = \"6\"\nmac = \"52:54:00:00:01:66\"\nvlan = 77\nmax_tx_rate = \"100M\"\n",
+    );
+    // In force though no guest has the VF.
+    let text = text.replace(
+        "name = \"open\"\nkind = \"nic\"\n",
+        "name = \"open\"\nkind = \"nic\"\nhold = \"always\"\n",
+    );
+    let file = write(&text);
+    thread::sleep(Duration::from_secs(2));
+    let plan = expect(2, &["host", "plan", file]);
+    assert!(
+        !plan.out.contains("VF 4 "),
+        "the VF in use would be touched:\n{}",
+        plan.out
+    );
+    expect(0, &["host", "apply", file]);
+    let link = oracle::link(6);
+    for word in ["52:54:00:00:01:66", "vlan 77", "100Mbps"] {
+        assert!(link.contains(word), "no {word} in {link}");
+    }
+    let (status, transcript) = guest.end();
+    assert_eq!(status.code(), Some(0), "{}", transcript.text());
+    let facts = transcript.facts("ping", "sent=40");
+    assert_eq!(facts["received"], "40", "{}", transcript.text());
+    // Nothing but VF 6 has changed, and what the guest's own lease gives back.
+    let now = oracle::dump();
+    for line in others
+        .iter()
+        .filter(|line| line.starts_with("namespace") || line.starts_with("secondaries"))
+    {
+        assert!(now.contains(line.as_str()), "{line}\nbut:\n{now}");
+    }
+}

@@ -1,0 +1,107 @@
+//! VFs managed from a host file, on a lab host that has none at the start. iproute2 and nvme-cli are the oracles: what
+//! Narrows says of itself proves nothing.
+
+mod apply;
+mod attacks;
+mod cycles;
+mod interlocks;
+mod leases;
+mod oracle;
+mod setup;
+
+use std::{fs, process::Command};
+
+use crate::host;
+
+/// The host file of these tests, for this host.
+fn host_file() -> String {
+    include_str!("lab.toml").replace("INTERFACE", &host::fact("NIC_IF"))
+}
+
+/// Writes a host file, and gives its path.
+fn write(text: &str) -> &'static str {
+    fs::create_dir_all("/etc/narrows").unwrap();
+    fs::write("/etc/narrows/host.toml", text).unwrap();
+    "/etc/narrows/host.toml"
+}
+
+/// How `narrows` ended, and what it said.
+#[derive(Debug)]
+struct Said {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+/// Runs `narrows`.
+fn narrows(words: &[&str]) -> Said {
+    let output = Command::new("narrows").args(words).output().unwrap();
+    Said {
+        status: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs `narrows`, which must end with this status.
+#[track_caller]
+fn expect(status: i32, words: &[&str]) -> Said {
+    let said = narrows(words);
+    assert_eq!(
+        said.status,
+        status,
+        "narrows {}:\n{}\n{}",
+        words.join(" "),
+        said.out,
+        said.err
+    );
+    said
+}
+
+/// A host as after its boot, but for the PF's address: no VF, nothing remembered, no foreign attachment.
+fn bare() {
+    let (nic, nvme) = (host::fact("NIC_PF"), host::fact("NVME_PF"));
+    let interface = host::fact("NIC_IF");
+    for pf in [&nic, &nvme] {
+        host::shell(&format!(
+            "echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs; \
+             echo 1 > /sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe"
+        ));
+    }
+    // What is mounted there stays.
+    host::shell("rm -rf /var/lib/narrows/* /etc/narrows");
+    for nsid in oracle::namespaces() {
+        for controller in oracle::attached(nsid) {
+            if controller != 0 {
+                host::shell(&format!(
+                    "nvme detach-ns /dev/nvme0 -n {nsid} -c {controller}"
+                ));
+            }
+        }
+    }
+    host::shell(&format!(
+        "ip address flush dev {interface}; ip address replace 10.9.0.1/24 dev {interface}; ip link set {interface} up"
+    ));
+}
+
+/// A bare host that the host file was applied to.
+fn applied() -> &'static str {
+    bare();
+    let file = write(&host_file());
+    expect(0, &["host", "apply", file]);
+    file
+}
+
+/// The address of a VF of the NIC, or of the NVMe controller.
+fn vf(pf: &str, index: u32) -> String {
+    let pf = host::fact(pf);
+    let link = fs::read_link(format!("/sys/bus/pci/devices/{pf}/virtfn{index}")).unwrap();
+    link.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// The document that a verb prints with `--json`.
+#[track_caller]
+fn document(status: i32, words: &[&str]) -> serde_json::Value {
+    let said = expect(status, words);
+    serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}:\n{}", said.out))
+}

@@ -1,0 +1,98 @@
+//! What other tools say of the devices.
+
+use std::{collections::BTreeMap, fs};
+
+use crate::host;
+
+/// What iproute2 says of a VF: the words behind `vf N`.
+pub(super) fn link(index: u32) -> String {
+    let text = host::shell(&format!("ip link show dev {}", host::fact("NIC_IF")));
+    let start = format!("vf {index} ");
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix(&start))
+        .unwrap_or_else(|| panic!("no vf {index} in:\n{text}"))
+        .to_owned()
+}
+
+/// The ids of all namespaces of the subsystem.
+pub(super) fn namespaces() -> Vec<u32> {
+    ids(&host::shell("nvme list-ns /dev/nvme0 --all"))
+}
+
+/// The ids of the controllers that a namespace is attached to.
+pub(super) fn attached(nsid: u32) -> Vec<u32> {
+    ids(&host::shell(&format!(
+        "nvme list-ctrl /dev/nvme0 -n {nsid}"
+    )))
+}
+
+/// The numbers behind the colons of nvme-cli's lists: `[   0]:0x1`.
+fn ids(text: &str) -> Vec<u32> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix('[')?.split_once("]:"))
+        .filter_map(|(_, id)| u32::from_str_radix(id.trim().strip_prefix("0x")?, 16).ok())
+        .collect()
+}
+
+/// Of each secondary controller with a VF: whether it is online, queues, vectors; by the number of its VF, from 1.
+pub(super) fn secondaries() -> BTreeMap<u32, (bool, u32, u32)> {
+    let text = host::shell("nvme list-secondary /dev/nvme0 -o json");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let list = json
+        .as_object()
+        .and_then(|object| object.values().find_map(serde_json::Value::as_array))
+        .unwrap_or_else(|| panic!("{text}"));
+    let number = |entry: &serde_json::Value, key: &str| -> u32 {
+        entry[key]
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or_else(|| panic!("no {key} in {entry}"))
+    };
+    list.iter()
+        .map(|entry| {
+            let function = number(entry, "virtual-function-number");
+            let is_online = number(entry, "secondary-controller-state") == 1;
+            let queues = number(entry, "num-virtual-queues");
+            let vectors = number(entry, "num-virtual-interrupts");
+            (function, (is_online, queues, vectors))
+        })
+        .filter(|(function, _)| *function != 0)
+        .collect()
+}
+
+/// Everything of PFs, VFs and controllers that a lease could leave changed, as text.
+pub(super) fn dump() -> String {
+    let mut text = String::new();
+    for pf in [host::fact("NIC_PF"), host::fact("NVME_PF")] {
+        let folder = format!("/sys/bus/pci/devices/{pf}");
+        for file in ["sriov_numvfs", "sriov_drivers_autoprobe"] {
+            let value = fs::read_to_string(format!("{folder}/{file}")).unwrap();
+            text += &format!("{pf} {file} {}\n", value.trim());
+        }
+        let count: u32 = fs::read_to_string(format!("{folder}/sriov_numvfs"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        for index in 0..count {
+            let vf = fs::read_link(format!("{folder}/virtfn{index}")).unwrap();
+            let vf = vf.file_name().unwrap().to_string_lossy().into_owned();
+            text += &format!(
+                "{vf} driver {:?} override {:?} bus master {}\n",
+                host::driver(&vf),
+                host::driver_override(&vf),
+                host::is_bus_master(&vf)
+            );
+        }
+        if pf == host::fact("NIC_PF") {
+            for index in 0..count {
+                text += &format!("vf {index} {}\n", link(index));
+            }
+        }
+    }
+    for nsid in namespaces() {
+        text += &format!("namespace {nsid} attached to {:?}\n", attached(nsid));
+    }
+    text += &format!("secondaries {:?}\n", secondaries());
+    text
+}

@@ -9,7 +9,7 @@ use serde::{Deserialize, de::value::StrDeserializer};
 use super::{
     near::nearest,
     peers::peers,
-    reader::{Placed, Reader, Table},
+    reader::{FileKind, Placed, Reader, Table},
     sandbox::{SandboxSpec, sandbox},
     types::{ConsoleSpec, DeviceSpec, GuestSpec, MemorySpec, Places, RootSpec, Uuid},
     values::{bdf, check_cmdline, check_memory, check_name, size},
@@ -66,7 +66,7 @@ impl GuestSpec {
     ///
     /// Every problem of the file, in its order: `spec-…` and `bad-…`.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Report>> {
-        let reader = Reader::new(path, text);
+        let reader = Reader::new(FileKind::Guest, path, text);
         let spec = reader.document().and_then(|document| guest(document, path));
         let problems = reader.into_problems();
         spec.filter(|_| problems.is_empty()).ok_or(problems)
@@ -293,7 +293,7 @@ fn not_acceptable(word: &str) -> Report {
 }
 
 /// The word at `key`, when it is one of `words`.
-fn choice<'de, T: Deserialize<'de>>(
+pub(super) fn choice<'de, T: Deserialize<'de>>(
     table: &mut Table<'_>,
     key: &str,
     words: &'static [&'static str],

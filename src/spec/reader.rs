@@ -1,6 +1,7 @@
 //! Walks a TOML document key by key and collects every problem with its place, instead of ending at the first.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     ops::{Range, RangeInclusive},
     path::Path,
@@ -14,9 +15,41 @@ use toml::{
 use super::near::nearest;
 use crate::error::{ErrorId, Location, Report};
 
-/// A guest file's text, and the problems found in it so far.
+/// What a file is for, in the words of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FileKind {
+    /// It describes a guest.
+    Guest,
+    /// It describes a host.
+    Host,
+    /// It describes a family of devices. All that is wrong with it is `profile-malformed`: who wrote it is somebody else
+    /// than who wrote the host file, as a rule.
+    Profile,
+}
+
+impl FileKind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Guest => "guest file",
+            Self::Host => "host file",
+            Self::Profile => "profile",
+        }
+    }
+
+    /// Why a key has to be there.
+    const fn need(self) -> &'static str {
+        match self {
+            Self::Guest => "a guest cannot be made without it",
+            Self::Host => "the host cannot be set up without it",
+            Self::Profile => "a profile leaves nothing to be guessed",
+        }
+    }
+}
+
+/// A file's text, and the problems found in it so far.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
+    kind: FileKind,
     file: &'a Path,
     text: &'a str,
     problems: RefCell<Vec<Report>>,
@@ -30,8 +63,9 @@ pub(super) struct Placed<T> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+    pub(super) fn new(kind: FileKind, file: &'a Path, text: &'a str) -> Self {
         Self {
+            kind,
             file,
             text,
             problems: RefCell::default(),
@@ -51,7 +85,7 @@ impl<'a> Reader<'a> {
                 self.problem(
                     Report::new(
                         ErrorId::SpecSyntax,
-                        format!("guest file {} is not TOML", self.file.display()),
+                        format!("{} {} is not TOML", self.kind.name(), self.file.display()),
                         error.message().replace('\n', ", "),
                         "correct the marked place",
                     )
@@ -62,7 +96,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn problem(&self, report: Report) {
+    pub(super) fn problem(&self, mut report: Report) {
+        if self.kind == FileKind::Profile {
+            report.id = ErrorId::ProfileMalformed.into();
+        }
         self.problems.borrow_mut().push(report);
     }
 
@@ -124,23 +161,47 @@ impl<'a> Table<'a> {
 
     /// The string at `key`, which has to be there.
     pub(super) fn required(&mut self, key: &str, example: &str) -> Option<Placed<String>> {
+        self.requires(key, &format!("{key} = {example}"));
+        self.string(key)
+    }
+
+    /// Notes that `key` has to be there, unless it is.
+    pub(super) fn requires(&self, key: &str, example: &str) {
         if !self.has(key) {
             self.reader.problem(
                 Report::new(
                     ErrorId::SpecMissingKey,
                     format!("key `{}{key}` is missing", self.prefix),
-                    "a guest cannot be made without it",
-                    format!("add `{key} = {example}`"),
+                    self.reader.kind.need(),
+                    format!("add `{example}`"),
                 )
                 .at(self.place.clone()),
             );
         }
-        self.string(key)
+    }
+
+    /// What is right or wrong, at `key`.
+    pub(super) fn boolean(&mut self, key: &str) -> Option<Placed<bool>> {
+        let (value, place) = self.take(key)?;
+        let DeValue::Boolean(value) = value else {
+            return self.wrong_type(key, "true or false", &value, place);
+        };
+        Some(Placed { value, place })
     }
 
     /// The whole number at `key`, when it lies within `range`.
     pub(super) fn number(
         &mut self,
+        key: &str,
+        range: RangeInclusive<usize>,
+    ) -> Option<Placed<u32>> {
+        self.number_or(ErrorId::BadNumber, key, range)
+    }
+
+    /// The same; `id` is the error of a number that does not.
+    pub(super) fn number_or(
+        &mut self,
+        id: ErrorId,
         key: &str,
         range: RangeInclusive<usize>,
     ) -> Option<Placed<u32>> {
@@ -158,7 +219,7 @@ impl<'a> Table<'a> {
             _ => {
                 self.reader.problem(
                     Report::new(
-                        ErrorId::BadNumber,
+                        id,
                         format!("{number} is out of range for `{}{key}`", self.prefix),
                         format!("it may be {} to {}", range.start(), range.end()),
                         "write a number in that range",
@@ -179,6 +240,22 @@ impl<'a> Table<'a> {
             .collect()
     }
 
+    /// Every key with its string, of a table whose keys are the operator's own words.
+    pub(super) fn names(mut self) -> Vec<(Placed<String>, Placed<String>)> {
+        let entries = std::mem::take(&mut self.entries);
+        let expected = "a string";
+        let pair = |(key, value): (Spanned<Cow<'a, str>>, Spanned<DeValue<'a>>)| {
+            let name = Placed {
+                place: self.reader.locate(key.span()),
+                value: key.into_inner().into_owned(),
+            };
+            let place = self.reader.locate(value.span());
+            let text = self.as_string(&name.value, expected, value.into_inner(), place)?;
+            Some((name, text))
+        };
+        entries.into_iter().filter_map(pair).collect()
+    }
+
     /// Whether `key` is there and holds a string.
     pub(super) fn has_string(&self, key: &str) -> bool {
         self.entries
@@ -189,6 +266,12 @@ impl<'a> Table<'a> {
     /// Whether `key` is there.
     pub(super) fn has(&self, key: &str) -> bool {
         self.entries.get(key).is_some()
+    }
+
+    /// Where the value of `key` stands.
+    pub(super) fn place_of(&self, key: &str) -> Option<Location> {
+        let value = self.entries.get(key)?;
+        Some(self.reader.locate(value.span()))
     }
 
     /// The table at `key`.
@@ -224,6 +307,17 @@ impl<'a> Table<'a> {
                 .at(Some(self.reader.locate(key.span()))),
             );
         }
+    }
+
+    /// What notes problems when the table is used up.
+    pub(super) fn reporter(&self) -> &'a Reader<'a> {
+        self.reader
+    }
+
+    /// Whether `key` is there and is a list of nothing.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        let value = self.entries.get(key).map(Spanned::get_ref);
+        value.is_some_and(|value| value.as_array().is_some_and(|list| list.is_empty()))
     }
 
     /// Notes `report` and gives no value.

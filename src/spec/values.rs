@@ -29,28 +29,33 @@ const LEAST_RAM: ByteLen = ByteLen::new(64 << 20);
 
 /// A size such as `512M`: a whole number and `K`, `M` or `G` (1024, 1024², 1024³ bytes).
 pub(super) fn size(text: &str) -> Result<ByteLen, Report> {
+    size_in(text, "K, M or G", &[('K', 10), ('M', 20), ('G', 30)])
+}
+
+/// A size of a drive: `T` (1024⁴ bytes) too.
+pub(super) fn drive_size(text: &str) -> Result<ByteLen, Report> {
+    let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
+    size_in(text, "K, M, G or T", &units)
+}
+
+/// A size with one of these units, which `names` names.
+fn size_in(text: &str, names: &str, units: &[(char, u32)]) -> Result<ByteLen, Report> {
     let bad = |why: &str| {
         Report::new(
             ErrorId::BadSize,
             format!("{text:?} is not a size"),
             why,
-            "write a whole number with K, M or G, for instance \"512M\"",
+            format!("write a whole number with {names}, for instance \"512M\""),
         )
     };
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'K') => (text.trim_end_matches('K'), 10),
-        Some(b'M') => (text.trim_end_matches('M'), 20),
-        Some(b'G') => (text.trim_end_matches('G'), 30),
-        _ => {
-            return Err(bad(
-                "it does not end with a unit: K, M or G (powers of 1024)",
-            ));
-        }
+    let unit = units
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(*unit)?, *shift)));
+    let Some((digits, shift)) = unit else {
+        let why = format!("it does not end with a unit: {names} (powers of 1024)");
+        return Err(bad(&why));
     };
-    if digits.is_empty()
-        || !digits.bytes().all(|byte| byte.is_ascii_digit())
-        || digits.len() + 1 != text.len()
-    {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad("there is something else than digits before the unit"));
     }
     digits
@@ -154,6 +159,14 @@ mod tests {
         ] {
             assert_eq!(size(text).unwrap_err().id, ErrorId::BadSize, "{text}");
         }
+    }
+
+    #[test]
+    fn a_drive_can_be_as_large_as_terabytes_and_ram_cannot() {
+        assert_eq!(drive_size("2T").unwrap().raw(), 2 << 40);
+        assert_eq!(drive_size("512M").unwrap().raw(), 512 << 20);
+        assert!(size("2T").is_err());
+        assert!(drive_size("16777216T").is_err());
     }
 
     #[test]

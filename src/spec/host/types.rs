@@ -14,7 +14,7 @@ use iommu::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::error::Location;
+use crate::error::{Location, Report};
 
 /// A host file whose values are well-formed and do not contradict each other; whether the machine can satisfy it is not
 /// known yet.
@@ -34,6 +34,8 @@ pub struct HostSpec {
     pub pfs: Vec<PfSpec>,
     /// Files of profiles besides the built-in ones.
     pub profiles: Vec<(PathBuf, Location)>,
+    /// What the file wishes and should not: `pool-weak`, `safety-off`.
+    pub warnings: Vec<Report>,
 }
 
 impl HostSpec {
@@ -100,6 +102,24 @@ impl Pool {
             PoolPolicy::Nvme(_) => Kind::Nvme,
         }
     }
+
+    /// Its policy, if its VFs are of NICs.
+    #[must_use]
+    pub fn nic(&self) -> Option<&NicPolicy> {
+        match &self.policy {
+            PoolPolicy::Nic(policy) => Some(policy),
+            PoolPolicy::Nvme(_) => None,
+        }
+    }
+
+    /// Its policy, if its VFs are of NVMe drives.
+    #[must_use]
+    pub fn nvme(&self) -> Option<&NvmePolicy> {
+        match &self.policy {
+            PoolPolicy::Nic(_) => None,
+            PoolPolicy::Nvme(policy) => Some(policy),
+        }
+    }
 }
 
 /// A pool's policy, by what its VFs are.
@@ -119,6 +139,17 @@ pub enum Kind {
     Nic,
     /// An NVMe controller.
     Nvme,
+}
+
+impl Kind {
+    /// Several of them, in words.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Nic => "NICs",
+            Self::Nvme => "NVMe drives",
+        }
+    }
 }
 
 /// When VLAN, rates and link state of a pool are in force.

@@ -33,9 +33,14 @@ impl FakeConfig {
         self.set(0x04, &command.to_le_bytes());
     }
 
+    /// Whether it has a bridge's header.
+    pub(super) fn is_bridge(&self) -> bool {
+        self.get(0x0e) & 0x7f == 1
+    }
+
     /// The numbers of the buses on both sides, of a bridge.
     pub(super) fn buses(&mut self, primary: u8, secondary: u8, subordinate: u8) {
-        if self.get(0x0e) & 0x7f == 1 {
+        if self.is_bridge() {
             self.set(0x18, &[primary, secondary, subordinate]);
         }
     }

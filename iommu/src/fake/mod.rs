@@ -26,10 +26,12 @@ mod config;
 mod host;
 mod policy;
 mod registers;
+mod sriov;
 mod write;
 
 use config::FakeConfig;
 use host::FakeIommu;
+use sriov::FakeSriov;
 
 /// A host in the making.
 #[derive(Clone, Debug)]
@@ -44,6 +46,7 @@ pub struct FakeHost {
     kernel: String,
     files: BTreeMap<PathBuf, String>,
     modes: BTreeMap<PathBuf, u32>,
+    sriov: FakeSriov,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,6 +101,7 @@ impl FakeHost {
             kernel: "6.12.0".to_owned(),
             files: host::healthy_files(),
             modes: BTreeMap::new(),
+            sriov: FakeSriov::default(),
         }
     }
 

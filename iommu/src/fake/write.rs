@@ -24,6 +24,7 @@ impl FakeHost {
             self.write_function(function)?;
         }
         self.write_policies()?;
+        self.write_sriov()?;
         for (path, text) in &self.files {
             put(&self.folder.join(path), text)?;
         }
@@ -33,7 +34,7 @@ impl FakeHost {
         Ok(SysRoot::new(&self.folder))
     }
 
-    fn sys(&self, path: impl AsRef<Path>) -> PathBuf {
+    pub(super) fn sys(&self, path: impl AsRef<Path>) -> PathBuf {
         self.folder.join("sys").join(path)
     }
 
@@ -167,6 +168,10 @@ impl FakeHost {
     /// A function's configuration space, with a bridge's bus numbers from what is below it.
     fn config_of(&self, function: &FakeFunction) -> Vec<u8> {
         let mut config = function.config.clone();
+        // Only a bridge has buses below it; to look for them takes long on a host with thousands of functions.
+        if !config.is_bridge() {
+            return config.bytes().to_vec();
+        }
         let below = self.functions.iter().filter(|below| {
             self.path_above(below)
                 .is_ok_and(|path| path.iter().any(|above| above.bdf == function.bdf))
@@ -179,7 +184,7 @@ impl FakeHost {
     }
 
     /// Where a function is in the tree of devices, below `/sys`.
-    fn place(&self, function: &FakeFunction) -> io::Result<PathBuf> {
+    pub(super) fn place(&self, function: &FakeFunction) -> io::Result<PathBuf> {
         let mut path = self.path_above(function)?;
         path.reverse();
         path.push(function);
@@ -234,7 +239,7 @@ impl FakeHost {
 
     /// Makes a symbolic link between two places below `/sys`, by the shortest way as the kernel does, in place of an
     /// earlier one.
-    fn link_to(&self, from: PathBuf, to: &Path) -> io::Result<()> {
+    pub(super) fn link_to(&self, from: PathBuf, to: &Path) -> io::Result<()> {
         let common = from
             .iter()
             .zip(to)

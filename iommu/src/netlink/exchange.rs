@@ -9,8 +9,9 @@
 use rustix::{
     io,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect,
-        netlink::SocketAddrNetlink, recv, send, socket_with,
+        AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, connect,
+        netlink::{self, SocketAddrNetlink},
+        recv, send, socket_with,
     },
 };
 
@@ -65,14 +66,26 @@ impl Until {
 /// long. ENOBUFS: answers were lost. EINTR: the list changed while it was told; ask again. [`MALFORMED`]: the answer is
 /// cut off, of another question, or there is none.
 pub fn exchange(question: &Question) -> Result<Vec<Reply>, Errno> {
+    // No protocol is number 0: NETLINK_ROUTE.
+    exchange_by(None, question)
+}
+
+/// As [`exchange`], by generic netlink.
+///
+/// # Errors
+/// As there.
+pub fn exchange_generic(question: &Question) -> Result<Vec<Reply>, Errno> {
+    exchange_by(Some(netlink::GENERIC), question)
+}
+
+fn exchange_by(protocol: Option<Protocol>, question: &Question) -> Result<Vec<Reply>, Errno> {
     let bytes = question.bytes()?;
     let raw = |error: io::Errno| Errno::new(error.raw_os_error());
-    // No protocol is number 0: NETLINK_ROUTE.
     let socket = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
         SocketFlags::CLOEXEC,
-        None,
+        protocol,
     )
     .map_err(raw)?;
     // From here on nobody but the kernel, whose number is 0, can send to this socket.

@@ -10,7 +10,7 @@ pub(crate) mod link;
 mod message;
 
 pub use self::{
-    exchange::{Reply, exchange},
+    exchange::{Reply, exchange, exchange_generic},
     message::{Attributes, Question, u16_at, u32_at},
 };
 use crate::error::Errno;

@@ -98,6 +98,18 @@ pub fn read_driver_override(root: &SysRoot, bdf: Bdf) -> Result<Option<String>> 
     function::read_driver_override(root, bdf)
 }
 
+/// Reads what the interface of the PF `pf` tells of its VFs now, by index; `None` where it tells of none.
+///
+/// # Errors
+/// Why that is not known, in words: the kernel's answer, or another function's interface of that name.
+pub fn read_vf_policies(
+    root: &SysRoot,
+    interface: &str,
+    pf: Bdf,
+) -> std::result::Result<Option<BTreeMap<u32, VfPolicy>>, String> {
+    policy::read_table(root, interface, pf).transpose()
+}
+
 /// The folder of a function, below the root.
 #[must_use]
 pub fn function_path(bdf: Bdf) -> PathBuf {

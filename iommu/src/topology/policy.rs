@@ -59,10 +59,10 @@ fn read_indexes(root: &SysRoot, pf: Bdf, enabled: u32) -> Result<BTreeMap<Bdf, u
 }
 
 /// What an interface tells of its VFs, by index; or why that is not known.
-type Answer = std::result::Result<BTreeMap<u32, VfPolicy>, String>;
+pub(super) type Answer = std::result::Result<BTreeMap<u32, VfPolicy>, String>;
 
 /// `None` where it tells of none: the PF may carry representors and ports besides the interface that does.
-fn read_table(root: &SysRoot, interface: &str, pf: Bdf) -> Option<Answer> {
+pub(super) fn read_table(root: &SysRoot, interface: &str, pf: Bdf) -> Option<Answer> {
     match root.vf_info(interface) {
         Ok(text) => parse(&text?, pf),
         Err(error) => Some(Err(error.to_string())),

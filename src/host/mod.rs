@@ -10,6 +10,7 @@ mod platform_test;
 mod read;
 #[cfg(test)]
 mod read_test;
+pub mod sriov;
 
 use iommu::{addr::ByteLen, topology::Topology};
 use serde::Serialize;

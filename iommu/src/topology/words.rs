@@ -107,9 +107,12 @@ impl FromStr for LinkPolicy {
 }
 
 /// Of what protocol a VLAN's tag is, written `802.1Q` or `802.1ad`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum VlanProto {
     /// The usual one.
+    #[default]
     #[serde(rename = "802.1Q")]
     Dot1Q,
     /// The outer tag of two.

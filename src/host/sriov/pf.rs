@@ -7,12 +7,12 @@ use iommu::{
     bind::is_placeholder,
     error::{Errno, IommuError},
     sysfs::{Asked, SysRoot},
-    topology::{self, Mac, VfPolicy, VlanProto as Tag, function_path},
+    topology::{self, Mac, VfPolicy, function_path},
 };
 
 use super::nvme;
 use crate::{
-    spec::host::{Eswitch, Mbps, Vlan, VlanProto},
+    spec::host::{Eswitch, Mbps, Vlan},
     sriov::{
         Anchor, KindFacts, NicAttributes, NicFacts, NvmeFacts, Observed, PfFacts, Unread, VfFacts,
     },
@@ -323,10 +323,7 @@ fn attributes(policy: &VfPolicy) -> NicAttributes {
         qos: small(policy.qos)
             .and_then(|qos| u8::try_from(qos).ok())
             .unwrap_or(0),
-        proto: match policy.vlan_proto {
-            Some(Tag::Dot1Ad) => VlanProto::Dot1ad,
-            Some(Tag::Dot1Q) | None => VlanProto::Dot1q,
-        },
+        proto: policy.vlan_proto.unwrap_or_default(),
     });
     NicAttributes {
         mac: policy.mac,

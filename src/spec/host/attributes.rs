@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use iommu::topology::LinkPolicy;
+use iommu::topology::{LinkPolicy, VlanProto};
 
 use super::{
-    types::{Kind, Mbps, NicPlaces, Vlan, VlanProto},
+    types::{Kind, Mbps, NicPlaces, Vlan},
     values::{LINK_POLICIES, VLAN_PROTOS, link_policy, rate},
 };
 use crate::{

@@ -24,6 +24,6 @@ pub use self::profiles::Profiles;
 pub use self::types::{
     BlockSize, Eraser, Eswitch, Hold, HostSpec, Interlock, Kind, MacChoice, MacRange, Mbps,
     NamespaceFor, NamespaceFrom, NamespaceSpec, NicPlaces, NicPolicy, NvmePolicy, Overrides,
-    PfMatch, PfSpec, Pool, PoolOptOut, PoolPolicy, PoolRef, Safety, Vlan, VlanProto,
+    PfMatch, PfSpec, Pool, PoolOptOut, PoolPolicy, PoolRef, Safety, Vlan,
 };
 pub use self::values::duration;

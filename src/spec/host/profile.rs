@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use iommu::topology::LinkPolicy;
+use iommu::topology::{LinkPolicy, VlanProto};
 use serde::{Deserialize, Serialize};
 
-use super::types::{Kind, Mbps, VlanProto};
+use super::types::{Kind, Mbps};
 
 /// What is particular to a family of devices.
 #[derive(Clone, Debug, PartialEq, Eq)]

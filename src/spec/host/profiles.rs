@@ -1,6 +1,8 @@
 //! Which profiles there are, and which of them is a PF's: the built-in ones, those of the host file, and the generic ones
 //! for what nobody has described.
 
+use iommu::topology::VlanProto;
+
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
         AttributeRules, CountRules, Manages, NvmeRules, OrderRules, Origin, Profile, ProfileMatch,
     },
     profile_read::read_profile,
-    types::{HostSpec, Kind, PfMatch, PfSpec, VlanProto},
+    types::{HostSpec, Kind, PfMatch, PfSpec},
 };
 use crate::{
     error::{ErrorId, Location, Report},
@@ -264,7 +266,7 @@ fn generic(name: &str, kind: Kind) -> Profile {
             mac: is_nic,
             // Some drivers refuse to take an address away.
             clear_mac: false,
-            vlan: Vec::from_iter(is_nic.then_some(VlanProto::Dot1q)),
+            vlan: Vec::from_iter(is_nic.then_some(VlanProto::Dot1Q)),
             spoofchk: is_nic,
             trust: is_nic,
             query_rss: false,

@@ -10,7 +10,7 @@ use std::{
 use iommu::{
     addr::ByteLen,
     bdf::Bdf,
-    topology::{LinkPolicy, Mac},
+    topology::{LinkPolicy, Mac, VlanProto},
 };
 use serde::{Deserialize, Serialize};
 
@@ -243,7 +243,7 @@ impl Vlan {
     pub const NONE: Self = Self {
         id: 0,
         qos: 0,
-        proto: VlanProto::Dot1q,
+        proto: VlanProto::Dot1Q,
     };
 }
 
@@ -251,23 +251,11 @@ impl fmt::Display for Vlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.id, self.qos, self.proto) {
             (0, ..) => f.write_str("none"),
-            (id, 0, VlanProto::Dot1q) => write!(f, "{id}"),
-            (id, qos, VlanProto::Dot1q) => write!(f, "{id} qos {qos}"),
-            (id, qos, VlanProto::Dot1ad) => write!(f, "{id} qos {qos} 802.1ad"),
+            (id, 0, VlanProto::Dot1Q) => write!(f, "{id}"),
+            (id, qos, VlanProto::Dot1Q) => write!(f, "{id} qos {qos}"),
+            (id, qos, VlanProto::Dot1Ad) => write!(f, "{id} qos {qos} 802.1ad"),
         }
     }
-}
-
-/// The protocol of a VLAN tag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum VlanProto {
-    /// 0x8100.
-    #[default]
-    #[serde(rename = "802.1Q")]
-    Dot1q,
-    /// 0x88a8.
-    #[serde(rename = "802.1ad")]
-    Dot1ad,
 }
 
 /// A rate in Mbit/s (1,000,000 bits).

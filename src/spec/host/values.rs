@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use iommu::topology::{LinkPolicy, Mac};
+use iommu::topology::{LinkPolicy, Mac, VlanProto};
 
-use super::types::{MacRange, Mbps, VlanProto};
+use super::types::{MacRange, Mbps};
 use crate::{
     error::{ErrorId, Report},
     spec::values::check_name,
@@ -30,8 +30,8 @@ pub(super) fn link_policy(word: &str) -> Option<LinkPolicy> {
 /// The protocol of a VLAN tag.
 pub(super) fn vlan_proto(word: &str) -> Option<VlanProto> {
     match word {
-        "802.1Q" => Some(VlanProto::Dot1q),
-        "802.1ad" => Some(VlanProto::Dot1ad),
+        "802.1Q" => Some(VlanProto::Dot1Q),
+        "802.1ad" => Some(VlanProto::Dot1Ad),
         _ => None,
     }
 }

@@ -138,6 +138,67 @@ fn check_looks_at_the_files() {
     assert_eq!(json["errors"][1]["location"]["line"], 4);
 }
 
+/// A host file, and `more` of its only PF.
+fn host_file(more: &str) -> String {
+    format!("[[pool]]\nname = \"a\"\nkind = \"nic\"\n[[pf]]\ninterface = \"eth0\"\nvfs = 4\n{more}")
+}
+
+#[test]
+fn check_tells_a_host_file_by_its_tables() {
+    let scene = Scene::new(&host_file("pools = { a = \"0-3\" }\n"));
+    let ran = scene.run(&["check", "guest.toml", "--root", "/nowhere"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let said = "guest.toml: host file of 1 PF and 1 pool is well-formed\n";
+    assert_eq!(ran.stdout, said);
+    let ran = Scene::new(&host_file("pools = { a = \"2-4\" }\n")).run(&["check", "guest.toml"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert_eq!(
+        ran.stderr,
+        "error[vf-index]: the PF has no VF 4\n  \
+           --> guest.toml:7:15\n    \
+             |\n  \
+           7 | pools = { a = \"2-4\" }\n    \
+             |               ^^^^^\n  \
+           why: `vfs` is 4: they are 0 to 3\n  \
+           fix: take the number out, or raise `vfs`\n  \
+           more: narrows explain vf-index\n"
+    );
+}
+
+#[test]
+fn check_warns_of_a_weak_host_file_and_reads_the_profiles_that_it_names() {
+    let weak = format!(
+        "profiles = [\"mine.toml\"]\n{}",
+        host_file("[[pf.vf]]\nindex = \"0\"\ntrust = true\n")
+    );
+    let scene = Scene::new(&weak);
+    let ran = scene.run(&["check", "guest.toml"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.starts_with(
+            "error[file-unreadable]: profile mine.toml cannot be read\n  --> guest.toml:1:13\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+    fs::write(scene.0.join("mine.toml"), "format = 2\n").unwrap();
+    let ran = scene.run(&["check", "guest.toml"]);
+    assert!(
+        ran.stderr.contains(
+            "error[profile-malformed]: 2 is out of range for `format`\n  --> mine.toml:1:10\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+    let profile =
+        include_str!("../hw-configs/profiles/intel-ice.toml").replacen("intel-ice", "mine", 1);
+    fs::write(scene.0.join("mine.toml"), profile).unwrap();
+    let ran = scene.run(&["check", "guest.toml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let first = "warning[pool-weak]: `trust = true` gives guests more than is safe\n  --> guest.toml:10:9\n";
+    assert!(ran.stderr.starts_with(first), "{}", ran.stderr);
+}
+
 #[test]
 fn plan_shows_what_would_be_done() {
     let scene = Scene::new(&with_vf()).host(|host| host);

@@ -24,7 +24,10 @@ use crate::{
         machine::{open_root, read_only},
     },
     plan::{Plan, plan},
-    spec::{Files, GuestSpec},
+    spec::{
+        Files, GuestSpec,
+        host::{HostSpec, Profiles},
+    },
     state::{DEFAULT_FOLDER, State},
     supervisor,
 };
@@ -48,7 +51,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Check a guest file and the files it names, without looking at the host
+    /// Check a guest file or a host file, and the files it names, without looking at the host
     Check(Check),
     /// Show what `run` would do on this host, or everything that stands in the way
     Plan(Show),
@@ -82,7 +85,7 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct Check {
-    /// The guest file (TOML, docs/guest-file.md)
+    /// The guest file (TOML, docs/guest-file.md) or host file (TOML, docs/host-file.md)
     file: PathBuf,
     /// Print errors as JSON
     #[arg(long)]
@@ -248,16 +251,34 @@ fn do_verb(cli: &Cli) -> Outcome {
 }
 
 fn check_file(check: &Check) -> Outcome {
-    let spec = GuestSpec::read(&check.file)?;
-    spec.check_files()?;
-    Ok(Done::with(match check.json {
+    // A file that cannot be read is no host file; the reader of guest files says why.
+    let text = std::fs::read_to_string(&check.file).unwrap_or_default();
+    let (what, warnings) = match HostSpec::is_host_file(&text) {
+        true => {
+            let spec = HostSpec::read(&check.file)?;
+            Profiles::load(&spec)?;
+            let counted = |count: usize, noun: &str| match count {
+                1 => format!("1 {noun}"),
+                _ => format!("{count} {noun}s"),
+            };
+            let pfs = counted(spec.pfs.len(), "PF");
+            let pools = counted(spec.pools.len(), "pool");
+            (format!("host file of {pfs} and {pools}"), spec.warnings)
+        }
+        false => {
+            let spec = GuestSpec::read(&check.file)?;
+            spec.check_files()?;
+            (format!("guest {}", spec.name), Vec::new())
+        }
+    };
+    let data = match check.json {
         true => "{\"apiVersion\":\"v1alpha1\",\"kind\":\"Checked\"}".to_owned(),
-        false => format!(
-            "{}: guest {} is well-formed",
-            check.file.display(),
-            spec.name
-        ),
-    }))
+        false => format!("{}: {what} is well-formed", check.file.display()),
+    };
+    Ok(Done {
+        warnings,
+        ..Done::with(data)
+    })
 }
 
 fn show_plan(show: &Show, root: &SysRoot, state: Option<&State>) -> Outcome {

@@ -6,6 +6,7 @@
 
 mod config;
 mod config_space;
+mod host_file;
 mod input;
 mod interrupts;
 mod interrupts_file;
@@ -15,6 +16,7 @@ mod log_reading;
 mod machine;
 mod made_up;
 mod msix;
+mod profile;
 mod reference;
 mod regions;
 mod ring_device;

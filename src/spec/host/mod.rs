@@ -27,3 +27,20 @@ pub use self::types::{
     PfMatch, PfSpec, Pool, PoolOptOut, PoolPolicy, PoolRef, Safety, Vlan,
 };
 pub use self::values::duration;
+
+/// Every key that a host file may have.
+#[cfg(test)]
+fn keys() -> impl Iterator<Item = &'static str> {
+    [
+        parse::KEYS,
+        parse::SAFETY_KEYS,
+        pool::KEYS,
+        pf::KEYS,
+        pf::VF_KEYS,
+        namespace::KEYS,
+        attributes::NIC_KEYS,
+        attributes::NVME_KEYS,
+    ]
+    .concat()
+    .into_iter()
+}

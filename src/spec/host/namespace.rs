@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-const KEYS: &[&str] = &["name", "nsid", "size", "block", "vfs", "pool", "shared"];
+pub(super) const KEYS: &[&str] = &["name", "nsid", "size", "block", "vfs", "pool", "shared"];
 
 /// The highest id; the one above it means all namespaces.
 const MAX_NSID: usize = 0xFFFF_FFFE;

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "apiVersion",
     "profiles",
     "confirm_within",
@@ -27,7 +27,7 @@ const KEYS: &[&str] = &[
     "pool",
     "pf",
 ];
-const SAFETY_KEYS: &[&str] = &[
+pub(super) const SAFETY_KEYS: &[&str] = &[
     "protect_default_route",
     "protect_login",
     "protect_disks",

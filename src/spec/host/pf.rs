@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "bdf",
     "interface",
     "profile",
@@ -36,7 +36,7 @@ const KEYS: &[&str] = &[
     "vf",
     "namespace",
 ];
-const VF_KEYS: &[&str] = &["index"];
+pub(super) const VF_KEYS: &[&str] = &["index"];
 
 /// The highest number of a port that the file may name.
 const MAX_PORT: usize = 255;

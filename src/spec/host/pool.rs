@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-const KEYS: &[&str] = &["name", "kind", "hold", "erase", "accept", "reserve"];
+pub(super) const KEYS: &[&str] = &["name", "kind", "hold", "erase", "accept", "reserve"];
 const RANGE_KEYS: &[&str] = &["first", "last"];
 
 /// Interrupt resources of a secondary controller whose pool says nothing: one for each queue.

@@ -120,7 +120,7 @@ pub const fn next(state: VfState, event: Event) -> Result<VfState, Forbidden> {
     use Event as E;
     use VfState as S;
     match (state, event) {
-        (S::Absent | S::Quarantined, E::Created | E::Freed) => Ok(S::Created),
+        (S::Absent, E::Created) | (S::Quarantined, E::Freed) => Ok(S::Created),
         (S::Created | S::Clean, E::ResetSeen) | (S::Sanitising, E::Erased) => Ok(S::Clean),
         // A kept lease goes on.
         (S::Clean | S::Leased, E::Leased) => Ok(S::Leased),

@@ -7,9 +7,15 @@ mod desired;
 mod facts;
 mod hands;
 mod life;
+#[cfg(test)]
+mod life_test;
+#[cfg(test)]
+pub(crate) mod model;
 mod plan;
 mod records;
 mod step;
+mod undo;
+mod words;
 
 pub use self::{
     desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf},

@@ -1,6 +1,9 @@
 //! What the machine has, as read at one moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use iommu::{
     bdf::Bdf,
@@ -104,6 +107,16 @@ pub enum Anchor {
     Serial(String),
     /// Nothing but its address.
     Slot(Bdf),
+}
+
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(mac) => write!(f, "address {mac}"),
+            Self::Serial(serial) => write!(f, "serial number {serial}"),
+            Self::Slot(bdf) => write!(f, "whatever is at {bdf}"),
+        }
+    }
 }
 
 /// A NIC's port.

@@ -3,22 +3,41 @@
 //! Pure: it names no file, no time and no process. Readers are in `host::sriov`, memory is in `state::vf`, hands are in
 //! `vf`.
 
+mod baseline;
+mod check;
+mod check_nvme;
 mod desired;
+mod diff;
+mod diff_nvme;
+mod drift;
+mod export;
 mod facts;
 mod hands;
+mod interlock;
 mod life;
 #[cfg(test)]
 mod life_test;
+mod macs;
+mod matching;
 #[cfg(test)]
 pub(crate) mod model;
+mod order;
 mod plan;
 mod records;
 mod step;
+mod tenure;
 mod undo;
+mod wish;
 mod words;
 
 pub use self::{
-    desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf},
+    baseline::baseline,
+    check_nvme::erase_how,
+    desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf, Restored, WithoutMac, desired},
+    drift::{Drift, drift},
+    export::{
+        Inventory, InventoryLink, InventoryPf, InventoryPool, InventoryVf, InventoryVfs, inventory,
+    },
     facts::{
         Anchor, Flexible, KindFacts, Managed, Namespace, NamespaceId, NicAttributes, NicFacts,
         NvmeCan, NvmeFacts, Observed, PfFacts, Resource, Secondary, Unread, Use, Used, Uses,
@@ -26,7 +45,7 @@ pub use self::{
     },
     hands::{Hands, Percent, Seen, StepFault},
     life::{Event, Forbidden, VfState, next},
-    plan::{Destroyed, Held, HostPlan, Pending},
+    plan::{Destroyed, Held, HostPlan, Later, Pending, plan},
     records::{Holder, Lease, NamespaceRecord, NamespaceState, PfRecords, Records, VfRecord},
     step::{AttributeName, AttributeValue, EraseHow, ResourceKind, Step, Undo},
 };

@@ -1,10 +1,22 @@
 //! The plan: steps from what is to what should be, and what stands in their way.
 
-use iommu::bdf::Bdf;
+use iommu::{bdf::Bdf, isolation::CheckId};
 use serde::Serialize;
 
-use super::step::Step;
-use crate::error::Report;
+use super::{
+    desired::{Desired, DesiredPf},
+    diff,
+    facts::{Observed, PfFacts},
+    interlock,
+    matching::{kind_of, profile_of},
+    order,
+    records::{PfRecords, Records},
+    step::Step,
+};
+use crate::{
+    error::{ErrorId, Exit, Id, Report},
+    spec::host::{Kind, Manages, Origin, PoolOptOut, Profile, Profiles, Safety},
+};
 
 /// What `apply` would do. Refusals are part of it: `plan` shows all of them, `apply` goes on without any only.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -21,6 +33,201 @@ pub struct HostPlan {
     pub destroyed: Vec<Destroyed>,
     /// What waits until a guest has given its VF back.
     pub held: Vec<Held>,
+    /// Addresses that are made at the first apply, with the host's seed: a plan with any cannot be saved.
+    pub later: Vec<Later>,
+}
+
+/// A VF whose address is made at the first apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Later {
+    /// The PF.
+    pub pf: Bdf,
+    /// The VF's index.
+    pub index: u32,
+}
+
+impl HostPlan {
+    /// Whether there is nothing to do now.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.later.is_empty()
+    }
+
+    /// How `narrows host plan` ends on it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if !self.refusals.is_empty() {
+            Exit::Refused
+        } else if !self.is_empty() || !self.held.is_empty() {
+            Exit::Changes
+        } else if !self.pending.is_empty() {
+            Exit::Needed
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// The steps from what is to what should be, what stands in their way, and what the operator should know. It never
+/// fails: what is wrong is part of the plan.
+#[must_use]
+pub fn plan(
+    observed: &Observed,
+    desired: &Desired,
+    records: &Records,
+    profiles: &Profiles,
+    safety: Safety,
+) -> HostPlan {
+    let mut plan = HostPlan::default();
+    let mut judged = Vec::new();
+    for wanted in desired.pfs.values() {
+        let Some(facts) = observed.pfs.get(&wanted.bdf) else {
+            plan.refusals.push(vanished(wanted));
+            continue;
+        };
+        let pf = Pf::new(facts, wanted, observed, records, profiles);
+        let kept = records.pfs.get(&facts.bdf);
+        if let Some(other) = kept.filter(|kept| kept.anchor != facts.anchor) {
+            plan.refusals.push(exchanged(facts, other));
+        }
+        diff::changes(&pf, &mut plan);
+        warn(&pf, safety, &mut plan.warnings);
+        judged.push(pf);
+    }
+    order::sort(&mut plan.steps, observed);
+    for pf in &judged {
+        interlock::judge(pf, observed, safety, &mut plan);
+    }
+    plan
+}
+
+/// A PF as it is and as it should be.
+pub(super) struct Pf<'a> {
+    pub(super) facts: &'a PfFacts,
+    pub(super) wanted: &'a DesiredPf,
+    pub(super) profile: &'a Profile,
+    /// None where they are of another card.
+    pub(super) kept: Option<&'a PfRecords>,
+    pub(super) records: &'a Records,
+    pub(super) boot: &'a str,
+}
+
+impl<'a> Pf<'a> {
+    pub(super) fn new(
+        facts: &'a PfFacts,
+        wanted: &'a DesiredPf,
+        observed: &'a Observed,
+        records: &'a Records,
+        profiles: &'a Profiles,
+    ) -> Self {
+        let kind = kind_of(facts).unwrap_or(Kind::Nic);
+        let kept = records.pfs.get(&facts.bdf);
+        Self {
+            facts,
+            wanted,
+            profile: profile_of(Some(&wanted.profile), facts, kind, profiles),
+            kept: kept.filter(|kept| kept.anchor == facts.anchor),
+            records,
+            boot: &observed.boot,
+        }
+    }
+}
+
+fn vanished(wanted: &DesiredPf) -> Report {
+    Report::new(
+        ErrorId::PfAbsent,
+        format!("{} is no PF of this host any more", wanted.bdf),
+        "it was there when the file was applied",
+        "see whether the card is in its slot and has its driver",
+    )
+}
+
+fn exchanged(facts: &PfFacts, other: &PfRecords) -> Report {
+    Report::new(
+        ErrorId::RecordMismatch,
+        format!(
+            "what is kept of the VFs of {} is of another card",
+            facts.bdf
+        ),
+        format!("kept: {}; there: {}", other.anchor, facts.anchor),
+        format!(
+            "if the card was exchanged for good: `narrows vf forget {}`",
+            facts.bdf
+        ),
+    )
+}
+
+/// What refuses nothing and is to be known all the same.
+fn warn(pf: &Pf<'_>, safety: Safety, warnings: &mut Vec<Report>) {
+    let is_pooled = pf.wanted.vfs.iter().any(|vf| vf.pool.is_some());
+    if !is_pooled {
+        return;
+    }
+    warn_of_profile(pf, warnings);
+    let bdf = pf.facts.bdf;
+    let there = pf.facts.nvme().map(|nvme| &nvme.namespaces);
+    for one in &pf.wanted.namespaces {
+        let is = one.nsid.and_then(|nsid| there?.get(&nsid));
+        if is.is_some_and(|is| is.is_shared) && !one.is_shared {
+            warnings.push(Report::new(
+                ErrorId::NamespaceShared,
+                format!(
+                    "namespace {} of {bdf} can be attached to several controllers",
+                    one.name
+                ),
+                "its NMIC says so; Narrows attaches it to one",
+                "where the drive can, make it private",
+            ));
+        }
+    }
+    let pooled = pf.wanted.vfs.iter().filter(|vf| vf.pool.is_some());
+    let grouped: Vec<String> = pooled
+        .filter_map(|vf| pf.facts.vfs.iter().find(|is| is.index == vf.index))
+        .filter(|vf| vf.group_size > 1)
+        .map(|vf| vf.bdf.to_string())
+        .collect();
+    if safety.require_singleton_group && !grouped.is_empty() {
+        warnings.push(Report::new(
+            Id::Check(CheckId::GroupShared),
+            format!("{} VFs of {bdf} share their IOMMU groups", grouped.len()),
+            grouped.join(", "),
+            "no guest gets them: use a slot with ACS",
+        ));
+    }
+}
+
+fn warn_of_profile(pf: &Pf<'_>, warnings: &mut Vec<Report>) {
+    let bdf = pf.facts.bdf;
+    if pf.profile.origin == Origin::Assumed {
+        warnings.push(Report::new(
+            ErrorId::ProfileGeneric,
+            format!("no profile knows {bdf}"),
+            format!(
+                "driver {}, ids {:04x}:{:04x}: {} is used",
+                pf.facts.driver.as_deref().unwrap_or("none"),
+                pf.facts.vendor,
+                pf.facts.device,
+                pf.profile.name
+            ),
+            "write a profile of its own, and name it in `profiles`",
+        ));
+    }
+    let manages = pf.profile.nvme.map(|rules| rules.secondary_manages);
+    let pooled = pf.wanted.vfs.iter().filter(|vf| vf.pool.is_some());
+    let is_accepted = pooled
+        .map(|vf| vf.accept.contains(&PoolOptOut::NvmeVfManages))
+        .all(|accepts| accepts);
+    if manages == Some(Manages::Unknown) && !is_accepted {
+        warnings.push(Report::new(
+            ErrorId::NvmeVfManages,
+            format!("guests with VFs of {bdf} may reach the namespaces of others"),
+            format!(
+                "profile {} does not know whether its VFs attach namespaces themselves",
+                pf.profile.name
+            ),
+            "try it with a guest that you trust; `accept = [\"nvme-vf-manages\"]` in the pool takes the risk by name",
+        ));
+    }
 }
 
 /// What no step can do.

@@ -7,6 +7,7 @@ use iommu::{
 use serde::{Deserialize, Serialize};
 
 use super::facts::NicAttributes;
+pub use crate::spec::host::Attribute as AttributeName;
 use crate::spec::host::{Mbps, Vlan};
 
 /// One change, read back after it was made.
@@ -193,26 +194,6 @@ pub enum Step {
         /// Its name in the host file.
         name: String,
     },
-}
-
-/// Which attribute of a VF.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AttributeName {
-    /// `spoofchk`.
-    Spoofchk,
-    /// `trust`.
-    Trust,
-    /// `query_rss`.
-    QueryRss,
-    /// `mac`.
-    Mac,
-    /// `vlan`, with `qos` and `vlan_proto`.
-    Vlan,
-    /// `min_tx_rate` and `max_tx_rate`.
-    Rate,
-    /// `state`.
-    State,
 }
 
 /// An attribute with its value.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use iommu::{addr::ByteLen, bdf::Bdf, topology::LinkPolicy};
 
-use super::step::{AttributeName, AttributeValue, EraseHow, ResourceKind, Step};
+use super::step::{AttributeValue, EraseHow, ResourceKind, Step};
 use crate::spec::host::{Vlan, VlanProto};
 
 impl fmt::Display for Step {
@@ -187,20 +187,6 @@ impl fmt::Display for Vlan {
             VlanProto::Dot1q => Ok(()),
             VlanProto::Dot1ad => f.write_str(" 802.1ad"),
         }
-    }
-}
-
-impl fmt::Display for AttributeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Spoofchk => "spoofchk",
-            Self::Trust => "trust",
-            Self::QueryRss => "query_rss",
-            Self::Mac => "mac",
-            Self::Vlan => "vlan",
-            Self::Rate => "rate",
-            Self::State => "state",
-        })
     }
 }
 

@@ -1,0 +1,69 @@
+//! What a machine was before the first apply, as something to wish for: the aim of a release.
+
+use std::collections::BTreeMap;
+
+use iommu::bdf::Bdf;
+
+use super::{
+    check_nvme::secondary,
+    desired::{Desired, DesiredPf, DesiredVf, Restored, WithoutMac},
+    facts::{Observed, PfFacts, VfFacts},
+};
+use crate::spec::host::Eraser;
+
+/// The machine as `before`, as far as its cards are still there: numbers of VFs, what each was held to, resources and
+/// namespaces of drives, links and drivers.
+#[must_use]
+pub fn baseline(before: &Observed, now: &Observed) -> Desired {
+    let same = before.pfs.values().filter(|was| {
+        let is = now.pfs.get(&was.bdf);
+        is.is_some_and(|is| is.anchor == was.anchor)
+    });
+    let pfs: BTreeMap<Bdf, DesiredPf> = same.map(|was| (was.bdf, as_was(was))).collect();
+    Desired { pfs }
+}
+
+fn as_was(was: &PfFacts) -> DesiredPf {
+    let drivers = was.vfs.iter().filter_map(|vf| {
+        let driver = vf.driver.as_ref().filter(|name| *name != "vfio-pci")?;
+        Some((vf.index, driver.clone()))
+    });
+    let attached = was.nvme().into_iter().flat_map(|nvme| &nvme.namespaces);
+    DesiredPf {
+        bdf: was.bdf,
+        // By driver and ids: which file named another one is forgotten.
+        profile: String::new(),
+        count: was.count,
+        up: was.nic().is_some_and(|nic| nic.is_up),
+        is_probed: was.is_probed,
+        adopt: false,
+        eswitch: None,
+        accept: Vec::new(),
+        vfs: was.vfs.iter().map(|vf| one_vf(was, vf)).collect(),
+        namespaces: Vec::new(),
+        restored: Some(Restored {
+            attached: attached
+                .map(|(nsid, one)| (*nsid, one.attached.clone()))
+                .collect(),
+            drivers: drivers.collect(),
+        }),
+    }
+}
+
+fn one_vf(pf: &PfFacts, vf: &VfFacts) -> DesiredVf {
+    let own = pf.nvme().and_then(|nvme| secondary(nvme, vf.index));
+    DesiredVf {
+        index: vf.index,
+        pool: None,
+        rest: vf.nic.unwrap_or_default(),
+        without_mac: WithoutMac::Clear,
+        leased: vf.nic.unwrap_or_default(),
+        resources: own.map(|one| match one.is_online {
+            true => (one.queues, one.vectors),
+            false => (0, 0),
+        }),
+        namespaces: Vec::new(),
+        erase: Eraser::None,
+        accept: Vec::new(),
+    }
+}

@@ -253,28 +253,3 @@ pub enum Undo {
     /// Nothing does: why.
     Impossible(&'static str),
 }
-
-impl Step {
-    /// The PF that it concerns.
-    #[must_use]
-    pub const fn pf(&self) -> Bdf {
-        match self {
-            Self::Link { pf, .. }
-            | Self::Autoprobe { pf, .. }
-            | Self::Unbind { pf, .. }
-            | Self::Bind { pf, .. }
-            | Self::Destroy { pf, .. }
-            | Self::Create { pf, .. }
-            | Self::Attribute { pf, .. }
-            | Self::Offline { pf, .. }
-            | Self::Assign { pf, .. }
-            | Self::Reset { pf, .. }
-            | Self::Online { pf, .. }
-            | Self::NamespaceCreate { pf, .. }
-            | Self::Detach { pf, .. }
-            | Self::Attach { pf, .. }
-            | Self::Erase { pf, .. }
-            | Self::NamespaceDelete { pf, .. } => *pf,
-        }
-    }
-}

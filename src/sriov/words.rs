@@ -5,7 +5,6 @@ use std::fmt;
 use iommu::{addr::ByteLen, bdf::Bdf, topology::LinkPolicy};
 
 use super::step::{AttributeValue, EraseHow, ResourceKind, Step};
-use crate::spec::host::{Vlan, VlanProto};
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,19 +173,6 @@ impl AttributeValue {
     #[must_use]
     pub fn in_words(self) -> String {
         Value(self).to_string()
-    }
-}
-
-impl fmt::Display for Vlan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.id)?;
-        if self.qos != 0 {
-            write!(f, " qos {}", self.qos)?;
-        }
-        match self.proto {
-            VlanProto::Dot1q => Ok(()),
-            VlanProto::Dot1ad => f.write_str(" 802.1ad"),
-        }
     }
 }
 

@@ -2,12 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use iommu::{
-    bdf::Bdf,
-    set_link::VfAttribute,
-    sysfs::SysRoot,
-    topology::{Mac, VlanProto as Tag},
-};
+use iommu::{bdf::Bdf, set_link::VfAttribute, sysfs::SysRoot, topology::Mac};
 
 use super::{
     fault::{self, Call, await_that, while_busy},
@@ -15,7 +10,7 @@ use super::{
 };
 use crate::{
     host::sriov::attributes_of,
-    spec::host::{Mbps, VlanProto},
+    spec::host::Mbps,
     sriov::{AttributeValue, NicAttributes, StepFault},
     sys::rtnl,
 };
@@ -166,10 +161,7 @@ fn order(value: AttributeValue) -> VfAttribute {
         AttributeValue::Vlan(vlan) => VfAttribute::Vlan {
             id: vlan.id,
             qos: vlan.qos,
-            proto: match vlan.proto {
-                VlanProto::Dot1q => Tag::Dot1Q,
-                VlanProto::Dot1ad => Tag::Dot1Ad,
-            },
+            proto: vlan.proto,
         },
         AttributeValue::Rate { min, max } => VfAttribute::Rate {
             min_mbps: min.0,

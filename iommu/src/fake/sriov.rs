@@ -268,7 +268,9 @@ impl FakeHost {
                 .iter()
                 .filter(|(device, _)| device == name)
             {
-                mounts.push(format!("22 21 259:{number} / {at} rw - ext4 /dev/{name} rw"));
+                mounts.push(format!(
+                    "22 21 259:{number} / {at} rw - ext4 /dev/{name} rw"
+                ));
             }
         }
         put(&self.folder.join("proc/self/mountinfo"), &mounts.join("\n"))

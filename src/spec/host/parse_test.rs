@@ -6,14 +6,14 @@ use std::{
 
 use iommu::{
     addr::ByteLen,
-    topology::{LinkPolicy, Mac},
+    topology::{LinkPolicy, Mac, VlanProto},
 };
 
 use super::{
     profiles::Profiles,
     types::{
         BlockSize, Eraser, Eswitch, Hold, HostSpec, Interlock, Kind, MacChoice, Mbps, NamespaceFor,
-        NamespaceFrom, PfMatch, PoolOptOut, Safety, Vlan, VlanProto,
+        NamespaceFrom, PfMatch, PoolOptOut, Safety, Vlan,
     },
 };
 use crate::error::{ErrorId, Id, Report};
@@ -185,7 +185,7 @@ fn every_key_is_understood() {
     assert_eq!(range.addresses().last(), Some(range.last));
     assert_eq!(
         (nic.vlan.id, nic.vlan.qos, nic.vlan.proto),
-        (4094, 7, VlanProto::Dot1ad)
+        (4094, 7, VlanProto::Dot1Ad)
     );
     assert_eq!((nic.hold, nic.state), (Hold::Always, LinkPolicy::Up));
     assert_eq!((nic.min_tx, nic.max_tx), (Mbps(100), Mbps(5000)));

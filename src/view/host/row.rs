@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use iommu::{bdf::Bdf, topology::LinkPolicy};
+use iommu::bdf::Bdf;
 use serde::Serialize;
 
 use crate::sriov::{Desired, KindFacts, Observed, PfFacts, Records, VfFacts, VfRecord, VfState};
@@ -116,13 +116,4 @@ fn namespaces(pf: &PfFacts, index: u32) -> Vec<u32> {
         })
         .map(|(nsid, _)| *nsid)
         .collect()
-}
-
-/// The word of iproute2 for what a VF sees of the link.
-pub(super) const fn link_word(policy: LinkPolicy) -> &'static str {
-    match policy {
-        LinkPolicy::Auto => "auto",
-        LinkPolicy::Up => "enable",
-        LinkPolicy::Down => "disable",
-    }
 }

@@ -1,7 +1,7 @@
 //! A step as a line of a plan: a symbol, what it concerns, what it does.
 
 use crate::{
-    sriov::{AttributeValue, EraseHow, ResourceKind, Step},
+    sriov::{AttributeValue, EraseHow, Step},
     view::paint::Ink,
 };
 
@@ -115,8 +115,8 @@ pub(super) fn line(step: &Step) -> Line {
         Step::Attribute {
             index, from, to, ..
         } => {
-            let was = from.map_or_else(|| "not told".to_owned(), value);
-            let what = format!("{} {}, was {was}", name(*to), value(*to));
+            let was = from.map_or_else(|| "not told".to_owned(), AttributeValue::in_words);
+            let what = format!("{} {}, was {was}", to.name(), to.in_words());
             of(Change, Subject::Vf(*index), what)
         }
         Step::Offline { cntlid, .. } => {
@@ -129,11 +129,7 @@ pub(super) fn line(step: &Step) -> Line {
             to,
             ..
         } => {
-            let word = match resource {
-                ResourceKind::Queues => "queues",
-                ResourceKind::Vectors => "vectors",
-            };
-            let what = format!("{to} {word}, was {from}");
+            let what = format!("{to} {resource}, was {from}");
             of(Change, Subject::Secondary(*cntlid), what)
         }
         Step::Reset { index, .. } => of(Change, Subject::Vf(*index), "reset".to_owned()),
@@ -170,37 +166,5 @@ fn vfs(count: u32) -> String {
     match count {
         1 => "1 VF".to_owned(),
         _ => format!("{count} VFs"),
-    }
-}
-
-/// The word of iproute2 for an attribute.
-fn name(value: AttributeValue) -> &'static str {
-    match value {
-        AttributeValue::Spoofchk(_) => "spoofchk",
-        AttributeValue::Trust(_) => "trust",
-        AttributeValue::QueryRss(_) => "query_rss",
-        AttributeValue::Mac(_) => "mac",
-        AttributeValue::Vlan(_) => "vlan",
-        AttributeValue::Rate { .. } => "rate",
-        AttributeValue::State(_) => "state",
-    }
-}
-
-/// The value as the host file writes it.
-fn value(value: AttributeValue) -> String {
-    let switch = |on| if on { "on" } else { "off" }.to_owned();
-    match value {
-        AttributeValue::Spoofchk(on) | AttributeValue::Trust(on) | AttributeValue::QueryRss(on) => {
-            switch(on)
-        }
-        AttributeValue::Mac(mac) => mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string()),
-        AttributeValue::Vlan(vlan) => vlan.to_string(),
-        AttributeValue::Rate { min, max } => match (min.0, max.0) {
-            (0, 0) => "none".to_owned(),
-            (0, max) => format!("at most {max} Mbit/s"),
-            (min, 0) => format!("at least {min} Mbit/s"),
-            (min, max) => format!("{min} to {max} Mbit/s"),
-        },
-        AttributeValue::State(policy) => super::row::link_word(policy).to_owned(),
     }
 }

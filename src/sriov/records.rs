@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use iommu::{bdf::Bdf, topology::Mac};
 use serde::{Deserialize, Serialize};
 
-use super::{facts::Anchor, life::VfState};
+use super::{
+    facts::Anchor,
+    life::{Event, VfState, next},
+};
+use crate::error::{ErrorId, Report};
 
 /// The records of all PFs, and the host's own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,6 +44,103 @@ pub struct PfRecords {
     pub vfs: BTreeMap<u32, VfRecord>,
     /// By namespace id.
     pub namespaces: BTreeMap<u32, NamespaceRecord>,
+}
+
+impl PfRecords {
+    /// Nothing is known yet of the card.
+    #[must_use]
+    pub const fn new(anchor: Anchor, boot: String) -> Self {
+        Self {
+            anchor,
+            boot,
+            vfs: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
+        }
+    }
+
+    /// What happens to a VF: its record goes on to the state that the life of a VF has for it. A lease ends with the state
+    /// that it was about: with `Gone` unless it is kept, with `Rested` and `Erased`; a kept one has no run after
+    /// `RestedKept`.
+    ///
+    /// # Errors
+    /// `record-mismatch` where the event cannot happen: the record is then as it was.
+    pub fn step(
+        &mut self,
+        index: u32,
+        bdf: Bdf,
+        event: Event,
+        now: &str,
+    ) -> Result<VfState, Report> {
+        let was = self.vfs.get(&index);
+        let from = was.map_or(VfState::Absent, |record| record.state);
+        let to = next(from, event).map_err(|forbidden| {
+            Report::new(
+                ErrorId::RecordMismatch,
+                format!("what is kept of VF {index} ({bdf}) does not fit what happens to it"),
+                format!(
+                    "it is {}, and the event is {:?}",
+                    forbidden.state, forbidden.event
+                ),
+                format!("narrows recover, then narrows vf why {bdf}"),
+            )
+        })?;
+        let record = self.vfs.entry(index).or_insert_with(|| VfRecord {
+            bdf,
+            state: VfState::Absent,
+            since: now.to_owned(),
+            pool: None,
+            mac: None,
+            lease: None,
+        });
+        record.bdf = bdf;
+        // The quarantine has a record of its own: what is kept here is what the VF is once it is let go.
+        let to_keep = match to {
+            VfState::Quarantined => from,
+            to => to,
+        };
+        if record.state != to_keep {
+            record.state = to_keep;
+            now.clone_into(&mut record.since);
+        }
+        match event {
+            Event::Rested | Event::Erased => record.lease = None,
+            Event::Gone => record.lease = record.lease.take().filter(|lease| lease.keep),
+            Event::RestedKept => {
+                if let Some(lease) = &mut record.lease {
+                    lease.run = None;
+                }
+            }
+            _ => {}
+        }
+        Ok(to)
+    }
+
+    /// The same in another boot: what a NIC held its VFs to is gone with them, and what lives on is a kept lease, a given
+    /// address and every namespace. Of a controller, a VF that had not come back clean stays so: its namespaces are still
+    /// to be erased.
+    pub fn enter(&mut self, boot: &str, is_nvme: bool, now: &str) {
+        if self.boot == boot {
+            return;
+        }
+        boot.clone_into(&mut self.boot);
+        for record in self.vfs.values_mut() {
+            let is_unfinished = matches!(
+                record.state,
+                VfState::Leased | VfState::InUse | VfState::Dirty | VfState::Sanitising
+            );
+            record.lease = record.lease.take().filter(|lease| lease.keep || is_nvme);
+            if is_nvme && is_unfinished && record.lease.as_ref().is_none_or(|lease| !lease.keep) {
+                continue;
+            }
+            if let Some(lease) = &mut record.lease {
+                lease.run = None;
+            }
+            if record.state != VfState::Absent {
+                record.state = VfState::Absent;
+                now.clone_into(&mut record.since);
+            }
+        }
+    }
 }
 
 /// What is known of a VF.

@@ -21,7 +21,7 @@ pub struct InUse {
 }
 
 /// More than any name and process id.
-const NOTE_LIMIT: u64 = 200;
+pub(super) const NOTE_LIMIT: u64 = 200;
 
 impl InUse {
     /// Takes the lock of `bdf` for a run of `guest`, which another run may hold.
@@ -82,6 +82,44 @@ impl Drop for InUse {
         // The lock ends with the file; the note means nothing without it.
         self.file.set_len(0).ok();
     }
+}
+
+impl State {
+    /// Who has the lock of `bdf` at the moment, in words, for who has the host's lock: then no run begins meanwhile, which
+    /// could take this look for another run.
+    ///
+    /// # Errors
+    /// `state-unreadable`.
+    pub fn user_of(&self, bdf: Bdf) -> Result<Option<String>, Report> {
+        let path = self.in_use().join(bdf.to_string());
+        let unreadable = |error: io::Error| {
+            Report::new(
+                ErrorId::StateUnreadable,
+                format!("whether a guest has {bdf} cannot be told"),
+                format!("{}: {error}", path.display()),
+                "run as root, and see that the state folder can be read",
+            )
+        };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::AGAIN) => {
+                let note = note_of(&mut file).map_err(unreadable)?;
+                Ok(Some(note.unwrap_or_else(|| "another run".to_owned())))
+            }
+            Err(errno) => Err(unreadable(errno.into())),
+        }
+    }
+}
+
+/// Guest and process of a note.
+pub(super) fn parsed(note: &str) -> Option<(&str, u32)> {
+    let (guest, pid) = note.trim().split_once(", process ")?;
+    Some((guest.strip_prefix("guest ")?, pid.parse().ok()?))
 }
 
 /// What the holder wrote, if anything.

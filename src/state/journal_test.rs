@@ -88,6 +88,7 @@ fn dead(state: &State, host: &SysRoot) -> Vec<Remains> {
     left.into_iter()
         .map(|left| match left {
             Left::Dead(remains) => remains,
+            Left::Host(remains) => panic!("{}", remains.changes().whose()),
             Left::Damaged { report, .. } => panic!("{report}"),
         })
         .collect()

@@ -19,6 +19,7 @@ use rustix::{
 
 use super::{
     State,
+    host_journal::{self, HostChanges, HostRemains},
     journal::{Changes, Journal, parse},
     process::boot,
 };
@@ -29,6 +30,8 @@ use crate::error::{ErrorId, Report};
 pub enum Left {
     /// Of a run that is dead.
     Dead(Remains),
+    /// Of an apply that is dead.
+    Host(HostRemains),
     /// Something that is no journal.
     Damaged {
         /// Whose it would be, by its name.
@@ -114,6 +117,10 @@ impl State {
         let unreadable = |error: io::Error| unreadable(&self.journal(), &error);
         let mut left = Vec::new();
         for path in self.journals().map_err(unreadable)? {
+            if host_journal::is_host(&path) {
+                left.extend(host_left(host, path));
+                continue;
+            }
             match read(&path) {
                 None => {}
                 Some(Ok(changes)) if lives(host, &changes) => {}
@@ -152,6 +159,9 @@ impl State {
             Left::Dead(Remains { changes, .. }) => {
                 changes.names(bdf).then(|| recover_needed(bdf, &changes))
             }
+            Left::Host(HostRemains { changes, .. }) => changes
+                .touches(host, bdf)
+                .then(|| host_recover_needed(bdf, &changes)),
             Left::Damaged { report, .. } => Some(report),
         })
     }
@@ -164,6 +174,20 @@ impl State {
     pub fn check_recovered(&self, bdf: Bdf) -> Result<(), Report> {
         let unreadable = |error: io::Error| unreadable(&self.journal(), &error);
         for path in self.journals().map_err(unreadable)? {
+            if host_journal::is_host(&path) {
+                // One that is alive has the host's lock, which whoever takes a VF shares.
+                let host = SysRoot::default();
+                match host_left(&host, path) {
+                    Some(Left::Host(HostRemains { changes, .. }))
+                        if changes.touches(&host, bdf) =>
+                    {
+                        return Err(host_recover_needed(bdf, &changes));
+                    }
+                    Some(Left::Damaged { report, .. }) => return Err(report),
+                    _ => {}
+                }
+                continue;
+            }
             match read(&path).transpose()? {
                 Some(changes) if changes.names(bdf) => return Err(recover_needed(bdf, &changes)),
                 Some(_) | None => {}
@@ -215,6 +239,29 @@ fn guest_of(path: &Path) -> Option<String> {
     name.rsplitn(3, '-').nth(2).map(str::to_owned)
 }
 
+/// What a host's journal tells, unless its apply lives, or has ended well just now.
+fn host_left(host: &SysRoot, path: PathBuf) -> Option<Left> {
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            let report = damaged_host(&path, &error.to_string());
+            return Some(Left::Damaged {
+                guest: None,
+                report,
+            });
+        }
+    };
+    match host_journal::parse(&mut file) {
+        Ok(changes) if changes.lives(host) || !path.exists() => None,
+        Ok(changes) => Some(Left::Host(HostRemains { path, changes })),
+        Err(why) => Some(Left::Damaged {
+            guest: None,
+            report: damaged_host(&path, &why),
+        }),
+    }
+}
+
 fn recover_needed(bdf: Bdf, changes: &Changes) -> Report {
     Report::new(
         ErrorId::RecoverNeeded,
@@ -224,6 +271,27 @@ fn recover_needed(bdf: Bdf, changes: &Changes) -> Report {
             changes.whose()
         ),
         "narrows recover",
+    )
+}
+
+fn host_recover_needed(bdf: Bdf, changes: &HostChanges) -> Report {
+    Report::new(
+        ErrorId::RecoverNeeded,
+        format!("cannot assign {bdf}"),
+        format!(
+            "a change of its PF was killed half-way: {}",
+            changes.whose()
+        ),
+        "narrows recover",
+    )
+}
+
+fn damaged_host(path: &Path, why: &str) -> Report {
+    Report::new(
+        ErrorId::JournalDamaged,
+        "the journal of a change of the host that was killed is damaged: it does not tell what is to be undone",
+        format!("{}: {why}", path.display()),
+        "see with narrows host status what differs from the host file, and move the file elsewhere; then narrows host apply",
     )
 }
 

@@ -7,12 +7,17 @@
 //! in-use/BDF   locked by the run that has the function; says which
 //! running/GUEST.lock, running/GUEST.json   locked by the run that has the name; what inspection has to know
 //! journal/GUEST-PID-START.json   what a run changes of the host, locked by it
+//! journal/@host-PID-START.json   what an apply changes of the host, locked by it
+//! host/lock   locked by who changes the host, shared by who takes VFs; seed, baseline.json, applied.json
+//! vfs/PF.json, vfs/PF.lock   what is kept of a PF's VFs: states, leases, addresses, namespaces; vfs/PF.forgotten
 //! uids/NUMBER  locked by the run whose processes have the users of this number
 //! ```
 
 mod clock;
 mod file;
 mod guests;
+mod host;
+mod host_journal;
 mod in_use;
 mod journal;
 #[cfg(test)]
@@ -24,6 +29,9 @@ mod running;
 #[cfg(test)]
 mod state_test;
 mod uid_slot;
+mod vf;
+#[cfg(test)]
+mod vf_test;
 
 use std::{
     fs, io,
@@ -35,6 +43,8 @@ use iommu::bdf::Bdf;
 pub use self::{
     clock::now,
     guests::{Guest, GuestState},
+    host::{AppliedFile, HostLock},
+    host_journal::{HostChanges, HostJournal, HostRemains, JournalStep, Phase, StepState},
     in_use::InUse,
     journal::{Changes, Journal, Taken},
     left::{Claim, Left, Remains},

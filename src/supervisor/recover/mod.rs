@@ -80,7 +80,8 @@ pub fn recover(root: &SysRoot, state: &State, asked: &Asked<'_>) -> Result<Vec<R
                     left,
                 });
             }
-            Left::Damaged { .. } | Left::Dead(_) => {}
+            // Of the host: `vf::recover`.
+            Left::Damaged { .. } | Left::Dead(_) | Left::Host(_) => {}
         }
     }
     Ok(all)

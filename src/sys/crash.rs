@@ -62,6 +62,14 @@ pub enum Step {
     JailClosed,
     /// The journal is removed.
     JournalRemoved,
+    /// The journal of an apply is on the disk; nothing of the host was changed.
+    HostJournalWritten,
+    /// A step of an apply is about to be carried out.
+    HostStepBegun,
+    /// It is done and read back; the journal says so with the next one.
+    HostStepDone,
+    /// All steps of an apply are done, and the records say so; its journal is about to be removed.
+    HostSettled,
 }
 
 /// What a run must be like to reach a step.
@@ -76,12 +84,16 @@ enum Reached {
     Reboot,
     /// One whose device cannot be reset at the end.
     Unclean,
+    /// No run: an apply, once.
+    Host,
+    /// No run: an apply, once for each step.
+    HostEach,
 }
 
 /// The table of steps.
 #[cfg(feature = "breakout")]
 const STEPS: &[(Step, &str, Reached)] = {
-    use Reached::{Each, Once, Reboot, Unclean};
+    use Reached::{Each, Host, HostEach, Once, Reboot, Unclean};
     &[
         (Step::Reserved, "reserved", Once),
         (Step::JournalWritten, "journal-written", Once),
@@ -110,6 +122,10 @@ const STEPS: &[(Step, &str, Reached)] = {
         (Step::GivenBack, "given-back", Once),
         (Step::JailClosed, "jail-closed", Once),
         (Step::JournalRemoved, "journal-removed", Once),
+        (Step::HostJournalWritten, "host-journal-written", Host),
+        (Step::HostStepBegun, "host-step-begun", HostEach),
+        (Step::HostStepDone, "host-step-done", HostEach),
+        (Step::HostSettled, "host-settled", Host),
     ]
 };
 
@@ -202,6 +218,8 @@ mod armed {
                 Reached::Each => "each",
                 Reached::Reboot => "reboot",
                 Reached::Unclean => "unclean",
+                Reached::Host => "host",
+                Reached::HostEach => "host-each",
             };
             format!("{name} {how}\n")
         });
@@ -215,6 +233,6 @@ mod armed {
             assert!(STEPS[at].0 as usize == at);
             at += 1;
         }
-        assert!(STEPS.len() == Step::JournalRemoved as usize + 1);
+        assert!(STEPS.len() == Step::HostSettled as usize + 1);
     };
 }

@@ -2,7 +2,10 @@
 
 use std::{fs, io};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid},
+};
 
 /// Which of the two this is.
 #[derive(Debug)]
@@ -49,6 +52,16 @@ impl Child {
     #[must_use]
     pub const fn pid(&self) -> Pid {
         self.0
+    }
+
+    /// Whether it has not ended yet.
+    ///
+    /// # Errors
+    /// The errno of `pidfd_open` or `poll`.
+    pub fn runs(&self) -> io::Result<bool> {
+        let pidfd = pidfd_open(self.0, PidfdFlags::empty())?;
+        let mut waits = [PollFd::new(&pidfd, PollFlags::IN)];
+        Ok(poll(&mut waits, Some(&Timespec::default()))? == 0)
     }
 
     /// Waits for its end.

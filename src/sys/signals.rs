@@ -96,6 +96,29 @@ impl Signals {
     }
 }
 
+/// Lets no hang-up end this process or ask it for anything any more, as long as it lives.
+///
+/// # Errors
+/// The errno of `signal` or `sigprocmask`.
+pub fn ignore_hang_up() -> io::Result<()> {
+    // SAFETY: the signal is valid, and to ignore it runs no code.
+    if unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    // One that is blocked is not ignored, but kept to be read.
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the set it is given.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the set was initialised above, the signal is valid.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGHUP) };
+    let old = std::ptr::null_mut();
+    // SAFETY: the set is initialised; the old mask is not wanted.
+    if unsafe { libc::sigprocmask(libc::SIG_UNBLOCK, set.as_ptr(), old) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

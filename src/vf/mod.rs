@@ -1,10 +1,36 @@
 //! The life of VFs carried out: plans applied, leases taken and given back, namespaces erased, half-done work finished.
 
+mod apply;
+#[cfg(test)]
+mod apply_test;
+mod confirm;
+#[cfg(test)]
+mod confirm_test;
 mod erase;
 mod fault;
 mod functions;
 mod hands;
+mod import;
+#[cfg(test)]
+mod machine_test;
+mod marks;
 mod namespaces;
 mod network;
+mod progress;
+mod recover;
+#[cfg(test)]
+mod recover_test;
+mod saved;
+mod shows;
+mod undo;
+mod users;
 
-pub use self::hands::KernelHands;
+pub use self::{
+    apply::{Applied, Job, Planned, Planner, Shown, Verb, run},
+    confirm::{Awaited, confirm, run_until_confirmed},
+    import::import,
+    progress::{Progress, Say},
+    recover::{Recovered, Unfinished, finish_leases, recover_host, unfinished},
+    saved::SavedPlan,
+    hands::KernelHands,
+};

@@ -1,0 +1,200 @@
+//! What each step leaves in the records of VFs and namespaces, whether it goes forward or back.
+//!
+//! What makes a VF unknown is written before the step, what makes it known after it: a record never says more than what
+//! is so, whenever the power goes.
+
+use iommu::bdf::Bdf;
+
+use crate::{
+    error::Report,
+    sriov::{
+        Desired, Event, Hands, NamespaceRecord, NamespaceState, Observed, PfFacts, PfRecords, Seen,
+        Step, VfState,
+    },
+    state::{State, now},
+};
+
+/// Writes what a step is about to take away.
+///
+/// # Errors
+/// As `State::change_pf`.
+pub(super) fn before(state: &State, observed: &Observed, step: &Step) -> Result<(), Report> {
+    let Step::Destroy { pf, .. } = step else {
+        return Ok(());
+    };
+    change(state, observed, *pf, |kept, now| all_gone(kept, 0, now))
+}
+
+/// Writes what a step has made; what the machine is now, where the step has made functions.
+///
+/// # Errors
+/// As `State::change_pf`; those of `observe`.
+pub(super) fn after(
+    hands: &mut dyn Hands,
+    state: &State,
+    observed: &Observed,
+    step: &Step,
+    seen: Seen,
+) -> Result<Option<Observed>, Report> {
+    match (step, seen) {
+        (Step::Create { pf, .. }, _) => {
+            let made = hands.observe()?;
+            let vfs = made.pfs.get(pf).map_or(&[][..], |facts| &facts.vfs);
+            change(state, &made, *pf, |kept, now| {
+                all_gone(kept, 0, now)?;
+                for vf in vfs {
+                    kept.step(vf.index, vf.bdf, Event::Created, now)?;
+                }
+                Ok(())
+            })?;
+            return Ok(Some(made));
+        }
+        (Step::Reset { pf, index, .. }, Seen::Function(bdf)) => {
+            change(state, observed, *pf, |kept, now| {
+                let was = kept.vfs.get(index).map_or(VfState::Absent, |vf| vf.state);
+                if was == VfState::Absent {
+                    kept.step(*index, bdf, Event::Created, now)?;
+                }
+                // A reset alone does not clean what a guest has left.
+                if matches!(was, VfState::Absent | VfState::Created | VfState::Clean) {
+                    kept.step(*index, bdf, Event::ResetSeen, now)?;
+                }
+                Ok(())
+            })?;
+        }
+        (Step::NamespaceCreate { pf, name, .. }, Seen::Namespace(nsid)) => {
+            let made = hands.observe()?;
+            let id = made
+                .pfs
+                .get(pf)
+                .and_then(|facts| Some(facts.nvme()?.namespaces.get(&nsid)?.id.clone()))
+                .unwrap_or(crate::sriov::NamespaceId::None);
+            change(state, &made, *pf, |kept, now| {
+                let record = NamespaceRecord {
+                    id,
+                    name: name.clone(),
+                    state: NamespaceState::Clean,
+                    since: now.to_owned(),
+                    is_made: true,
+                    last_guest: None,
+                };
+                kept.namespaces.insert(nsid, record);
+                Ok(())
+            })?;
+            return Ok(Some(made));
+        }
+        (Step::NamespaceDelete { pf, nsid, .. }, _) => {
+            change(state, observed, *pf, |kept, _| {
+                kept.namespaces.remove(nsid);
+                Ok(())
+            })?;
+        }
+        (Step::Erase { pf, nsid, .. }, _) => {
+            change(state, observed, *pf, |kept, now| {
+                if let Some(record) = kept.namespaces.get_mut(nsid) {
+                    record.state = NamespaceState::Clean;
+                    now.clone_into(&mut record.since);
+                    record.last_guest = None;
+                }
+                Ok(())
+            })?;
+        }
+        _ => {}
+    }
+    Ok(None)
+}
+
+/// Writes what is known of the VFs and namespaces that the file names, once the machine is as it says.
+///
+/// # Errors
+/// As `State::change_pf`.
+pub(super) fn settle(state: &State, observed: &Observed, desired: &Desired) -> Result<(), Report> {
+    for (pf, wanted) in &desired.pfs {
+        let Some(facts) = observed.pfs.get(pf) else {
+            continue;
+        };
+        let is_forgotten = state.is_forgotten(*pf);
+        change(state, observed, *pf, |kept, now| {
+            all_gone(kept, facts.count, now)?;
+            for vf in &facts.vfs {
+                let was = kept.vfs.get(&vf.index);
+                if was.is_none_or(|record| record.state == VfState::Absent) {
+                    kept.step(vf.index, vf.bdf, Event::Created, now)?;
+                }
+            }
+            for vf in &wanted.vfs {
+                let Some(record) = kept.vfs.get_mut(&vf.index) else {
+                    continue;
+                };
+                // Whoever has it has it on the terms of the pool that it was in.
+                if record.lease.is_none() {
+                    record.pool.clone_from(&vf.pool);
+                    record.mac = vf.leased.mac.or(vf.rest.mac).or(record.mac);
+                }
+            }
+            let namespaces = facts.nvme().map(|nvme| &nvme.namespaces);
+            for wanted in &wanted.namespaces {
+                let Some((nsid, found)) = wanted
+                    .nsid
+                    .and_then(|nsid| Some((nsid, namespaces?.get(&nsid)?)))
+                else {
+                    continue;
+                };
+                match kept.namespaces.get_mut(&nsid) {
+                    Some(record) if record.id == found.id => record.name.clone_from(&wanted.name),
+                    _ => {
+                        let state = match is_forgotten {
+                            true => NamespaceState::Dirty,
+                            false => NamespaceState::Clean,
+                        };
+                        let record = NamespaceRecord {
+                            id: found.id.clone(),
+                            name: wanted.name.clone(),
+                            state,
+                            since: now.to_owned(),
+                            is_made: false,
+                            last_guest: None,
+                        };
+                        kept.namespaces.insert(nsid, record);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// VFs from index `from` on are not there.
+fn all_gone(kept: &mut PfRecords, from: u32, now: &str) -> Result<(), Report> {
+    let there: Vec<(u32, Bdf)> = kept
+        .vfs
+        .range(from..)
+        .filter(|(_, record)| record.state != VfState::Absent)
+        .map(|(index, record)| (*index, record.bdf))
+        .collect();
+    for (index, bdf) in there {
+        kept.step(index, bdf, Event::Gone, now)?;
+    }
+    Ok(())
+}
+
+fn change(
+    state: &State,
+    observed: &Observed,
+    pf: Bdf,
+    f: impl FnOnce(&mut PfRecords, &str) -> Result<(), Report>,
+) -> Result<(), Report> {
+    let Some(facts) = observed.pfs.get(&pf) else {
+        return Ok(());
+    };
+    let now = now();
+    state.change_pf(pf, &facts.anchor, |kept| {
+        enter(kept, facts, &observed.boot, &now);
+        f(kept, &now)
+    })
+}
+
+fn enter(kept: &mut PfRecords, facts: &PfFacts, boot: &str, now: &str) {
+    kept.enter(boot, facts.nvme().is_some(), now);
+}

@@ -5,10 +5,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::{
-    spec::host::VlanProto,
-    sriov::{KindFacts, NicAttributes, NvmeFacts, Observed, PfFacts, Records, VfFacts},
-};
+use iommu::topology::VlanProto;
+
+use crate::sriov::{KindFacts, NicAttributes, NvmeFacts, Observed, PfFacts, Records, VfFacts};
 
 /// The text of a host file.
 #[must_use]
@@ -121,7 +120,7 @@ fn attributes(to: &mut String, nic: &NicAttributes) -> fmt::Result {
     }
     if let Some(vlan) = nic.vlan.filter(|vlan| vlan.id != 0) {
         writeln!(to, "# vlan = {}\n# qos = {}", vlan.id, vlan.qos)?;
-        if vlan.proto == VlanProto::Dot1ad {
+        if vlan.proto == VlanProto::Dot1Ad {
             writeln!(to, "# vlan_proto = \"802.1ad\"")?;
         }
     }

@@ -28,9 +28,9 @@ mod users;
 pub use self::{
     apply::{Applied, Job, Planned, Planner, Shown, Verb, run},
     confirm::{Awaited, confirm, run_until_confirmed},
+    hands::KernelHands,
     import::import,
     progress::{Progress, Say},
     recover::{Recovered, Unfinished, finish_leases, recover_host, unfinished},
     saved::SavedPlan,
-    hands::KernelHands,
 };

@@ -129,7 +129,12 @@ impl<'a> Reader<'a> {
         Location {
             file: self.file.to_owned(),
             line: self.text[..line_start].matches('\n').count() + 1,
-            column: self.text[line_start..start].chars().count() + 1,
+            // The end of a line is one place, though it may be two characters.
+            column: self.text[line_start..start]
+                .chars()
+                .count()
+                .min(line.chars().count())
+                + 1,
             width: self.text[start..end].chars().count().max(1),
             text: line.to_owned(),
         }

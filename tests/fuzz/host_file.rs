@@ -99,7 +99,10 @@ pub(crate) fn placed(problems: &[Report], text: &str) {
         let line = text.split('\n').nth(place.line - 1).unwrap();
         let line = line.strip_suffix('\r').unwrap_or(line);
         assert_eq!(line, place.text, "{report}");
-        assert!(place.column <= line.chars().count() + 1, "{report}");
+        assert!(
+            place.column <= line.chars().count() + 1,
+            "{line:?} {text:?} {report}"
+        );
     }
 }
 

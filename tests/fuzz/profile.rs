@@ -21,24 +21,25 @@ const FILES: [&str; 3] = [
 #[test]
 fn a_damaged_profile_is_refused_or_contradicts_nothing() {
     let executions = Executions::of("profile");
+    let built_in = Profiles::built_in();
     bolero::check!()
         .with_generator(any_bytes())
         .with_iterations(usize::MAX)
         .with_test_time(executions.time())
         .for_each(|bytes| {
             executions.one();
-            one(&mut Input::new(bytes));
+            one(&built_in, &mut Input::new(bytes));
         });
     executions.say();
 }
 
-fn one(input: &mut Input<'_>) {
+fn one(built_in: &Profiles, input: &mut Input<'_>) {
     // A name of its own: those of the built-in ones are taken.
     let mut text = input.pick(&FILES).replacen("name = \"", "name = \"my-", 1);
     for _ in 0..input.below(4) {
         damage(input, &mut text, PIECES);
     }
-    let mut all = Profiles::built_in();
+    let mut all = built_in.clone();
     let before = all.all().count();
     match all.add(Path::new("p"), &text, None) {
         Ok(()) => {

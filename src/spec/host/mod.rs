@@ -9,12 +9,16 @@ mod parse_test;
 mod pf;
 mod pool;
 mod profile;
+mod profile_attributes;
 mod profile_read;
 #[cfg(test)]
 mod profile_test;
 mod profiles;
+#[cfg(test)]
+mod refused_test;
 mod types;
 mod values;
+mod vf;
 
 pub use self::profile::{
     Attribute, AttributeRules, CountRules, Manages, NvmeRules, OrderRules, Origin, Profile,
@@ -36,7 +40,7 @@ fn keys() -> impl Iterator<Item = &'static str> {
         parse::SAFETY_KEYS,
         pool::KEYS,
         pf::KEYS,
-        pf::VF_KEYS,
+        vf::KEYS,
         namespace::KEYS,
         attributes::NIC_KEYS,
         attributes::NVME_KEYS,

@@ -1,8 +1,8 @@
 //! What `rustix` does not give safely: spawning into a jail with an exact list of descriptors, splitting the process,
 //! shared mappings, signals as a file, the filters of other threads, commands to `NVMe` controllers.
 //!
-//! UNSAFETY: raw mappings, `fork`, `clone3` with what follows it up to `exec`, `signalfd`, `ptrace` and one `ioctl`; each function
-//! states what it relies on. Nothing else in this package is unsafe.
+//! UNSAFETY: raw mappings, `fork`, `clone3` with what follows it up to `exec`, `signalfd`, `ptrace` and one `ioctl`; each
+//! function states what it relies on. Nothing else in this package is unsafe.
 #![expect(
     unsafe_code,
     reason = "mappings, fork, clone3, signalfd, ptrace and ioctl have no safe interface"

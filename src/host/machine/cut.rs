@@ -64,6 +64,16 @@ const CUTS: &[Cut] = &[
         says: "core dumps: the folder they go to",
     },
     Cut {
+        applies: |path| path.parent() == Some(Path::new("narrows/nvme")),
+        cut: subsystem,
+        says: "NVMe subsystems: serial numbers, names and identifiers of namespaces",
+    },
+    Cut {
+        applies: |path| path == Path::new("narrows/addresses"),
+        cut: addresses,
+        says: "addresses of the host",
+    },
+    Cut {
         applies: |path| {
             path.parent() == Some(Path::new("boot"))
                 && path
@@ -257,6 +267,63 @@ fn swaps(text: &str) -> String {
     for line in lines {
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
         kept.push_str(&format!("scrubbed {}\n", words.join(" ")));
+    }
+    kept
+}
+
+/// Each identifier of a namespace becomes a number of its own, in the same number of digits.
+fn subsystem(text: &str) -> String {
+    let mut ids: Vec<String> = Vec::new();
+    let mut stand_in = |id: &str| {
+        let known = ids.iter().position(|other| other == id);
+        let number = known.unwrap_or_else(|| {
+            ids.push(id.to_owned());
+            ids.len() - 1
+        });
+        format!("{:0width$x}", number + 1, width = id.len())
+    };
+    let mut kept = String::new();
+    for line in text.lines() {
+        match line.split_once(' ') {
+            Some((key @ ("serial" | "subnqn"), _)) => kept.push_str(&format!("{key} scrubbed")),
+            Some(("namespace", _)) => {
+                let mut is_id = false;
+                for (at, word) in line.split(' ').enumerate() {
+                    let before = if at == 0 { "" } else { " " };
+                    kept.push_str(before);
+                    match is_id {
+                        true => kept.push_str(&stand_in(word)),
+                        false => kept.push_str(word),
+                    }
+                    is_id = matches!(word, "nguid" | "eui64");
+                }
+            }
+            _ => kept.push_str(line),
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// Each address becomes one that documents use; prefixes and scopes stay.
+fn addresses(text: &str) -> String {
+    let mut kept = String::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [index, address, scope] = words.as_slice() else {
+            continue;
+        };
+        let Some((_, prefix)) = address.split_once('/') else {
+            continue;
+        };
+        let number: u16 = number;
+        let [high, low] = number.to_be_bytes();
+        let stand_in = match address.contains(':') {
+            true => format!("2001:db8::{number:x}"),
+            // RFC 2544: two times 65,536 addresses.
+            false => format!("198.18.{high}.{low}"),
+        };
+        kept.push_str(&format!("{index} {stand_in}/{prefix} {scope}\n"));
     }
     kept
 }

@@ -1,8 +1,8 @@
 //! Machine files: a host's sysfs, procfs and device nodes as one TOML file, to be read in place of a host.
 //!
-//! [`capture`] makes one of a real host, by recording what [`Inventory::read`](super::Inventory::read) looks at, and
-//! scrubs it. [`open_root`] takes a folder or a machine file for `--root`. The format is described in
-//! `hw-configs/README.md`.
+//! [`capture`] makes one of a real host, by recording what [`Inventory::read`](super::Inventory::read) and
+//! [`sriov::read_devices`](super::sriov::read_devices) look at, and scrubs it. [`open_root`] takes a folder or a machine
+//! file for `--root`. The format is described in `hw-configs/README.md`.
 
 mod cut;
 mod gzip;
@@ -24,7 +24,7 @@ use std::{
 use iommu::sysfs::{Kind, SysRoot, Tree};
 use serde::{Deserialize, Serialize};
 
-use super::{Inventory, PciNames, Platform, read::unread};
+use super::{Inventory, PciNames, Platform, read::unread, sriov};
 use crate::error::{ErrorId, Report};
 
 pub use self::scrub::scrub;
@@ -119,6 +119,8 @@ pub fn capture(root: &SysRoot, mut head: Head) -> Result<Machine, Report> {
     }
     let recording = SysRoot::recording(root.as_path());
     let host = Inventory::read(&recording)?;
+    // Not what the host does with them: that tells of people and processes.
+    sriov::read_devices(&recording)?;
     let names = PciNames::read(&recording, &host.topology)
         .and_then(|names| Platform::read(&recording).map(|_| names))
         .map_err(|error| unread(&error))?;

@@ -242,3 +242,34 @@ fn every_word_that_a_check_looks_for_is_kept_in_both_spellings() {
         }
     }
 }
+
+#[test]
+fn nvme_subsystems_are_told_apart_by_numbers_only() {
+    let lines = "cntlid 0\nserial S3KR1T\nmodel Fast Disk\nsubnqn nqn.2014.com.x:S3KR1T\n\
+                 namespace 1 size 512 block 512 private nguid 0123456789abcdef0123456789abcdef attached 0\n\
+                 namespace 2 size 512 block 512 shared eui64 0123456789abcdef\n";
+    let (root, said) = scrubbed(&[("narrows/nvme/nvme0", lines.as_bytes())]);
+    let text = root.read_text("narrows/nvme/nvme0").unwrap();
+    assert_eq!(
+        text,
+        "cntlid 0\nserial scrubbed\nmodel Fast Disk\nsubnqn scrubbed\n\
+         namespace 1 size 512 block 512 private nguid 00000000000000000000000000000001 attached 0\n\
+         namespace 2 size 512 block 512 shared eui64 0000000000000002"
+    );
+    assert_eq!(said.len(), 1);
+}
+
+#[test]
+fn addresses_keep_their_prefix_and_nothing_else() {
+    let lines = "2 10.9.8.7/24 global\n2 fe80::1234/64 link\nwhat is this\n";
+    let (root, said) = scrubbed(&[("narrows/addresses", lines.as_bytes())]);
+    assert_eq!(
+        root.read_text("narrows/addresses").unwrap(),
+        "2 198.18.0.1/24 global\n2 2001:db8::2/64 link"
+    );
+    assert_eq!(said.len(), 1);
+    let permanent = "52:54:00:12:34:56\n";
+    let (root, _) = scrubbed(&[("narrows/permanent-address/eth0", permanent.as_bytes())]);
+    let text = root.read_text("narrows/permanent-address/eth0").unwrap();
+    assert_eq!(text, "00:00:00:00:00:01");
+}

@@ -5,12 +5,15 @@ mod breakout;
 mod capture;
 mod doctor;
 mod explain;
+mod host;
 mod inspect;
 mod inventory;
+mod ps;
 mod quarantine;
 mod recover;
 mod scene;
 mod service;
+mod vf;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -71,6 +74,12 @@ enum Verb {
     Keep(service::Keep),
     /// Be the supervisor of a guest whose keeper is another service (docs/systemd.md)
     Watch,
+    /// Declare what this host should be: plan, apply, status, release
+    Host(host::Host),
+    /// List the VFs and what became of them, or end leases
+    Vf(vf::Vf),
+    /// List the guests of this host, with their VFs
+    Ps(ps::Ps),
     /// List the functions that no guest may have, or release some by name
     Quarantine(quarantine::Quarantine),
     /// Try to break out of V and D, in the lab
@@ -154,6 +163,9 @@ impl Verb {
             Self::Explain(explain) => explain.json,
             Self::Capture(_) => false,
             Self::Inspect(inspect) => inspect.json,
+            Self::Host(host) => host.is_json(),
+            Self::Vf(vf) => vf.is_json(),
+            Self::Ps(ps) => ps.json,
             Self::Quarantine(quarantine) => quarantine.json,
             #[cfg(feature = "breakout")]
             Self::Breakout(_) => false,
@@ -216,6 +228,9 @@ fn do_verb(cli: &Cli) -> Outcome {
         Verb::Run(run) => root().and_then(|root| run_guest(run, &root, &state(&root))),
         Verb::Keep(keep) => root().and_then(|root| keep.keep(&root, &state(&root))),
         Verb::Watch => service::watch_guest(),
+        Verb::Host(host) => root().and_then(|root| host.run(&root, &state(&root), color)),
+        Verb::Vf(vf) => root().and_then(|root| vf.run(&root, &state(&root), color)),
+        Verb::Ps(ps) => root().and_then(|root| ps.list(&root, &state(&root), color)),
         Verb::Quarantine(asked) => root().and_then(|root| match known_state(&root) {
             Some(state) => asked.answer(&state),
             None => {

@@ -1,5 +1,7 @@
 //! What of a machine is not as the file that was applied says: found by hand or by accident, VFs in use included.
 
+use std::fmt;
+
 use iommu::bdf::Bdf;
 use serde::Serialize;
 
@@ -32,6 +34,26 @@ pub struct Drift {
     /// The guest that has the VF.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<String>,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            pf,
+            name,
+            is,
+            should,
+            ..
+        } = self;
+        match self.vf {
+            Some(vf) => write!(f, "VF {vf} of {pf}: {name} is {is}, should be {should}")?,
+            None => write!(f, "{pf}: {name} is {is}, should be {should}")?,
+        }
+        match &self.guest {
+            Some(guest) => write!(f, " (guest {guest} has it)"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Everything that differs, PF by PF and VF by VF.

@@ -22,6 +22,7 @@ mod recover;
 mod recover_test;
 mod saved;
 mod shows;
+mod stop;
 mod undo;
 mod users;
 
@@ -33,4 +34,5 @@ pub use self::{
     progress::{Progress, Say},
     recover::{Recovered, Unfinished, finish_leases, recover_host, unfinished},
     saved::SavedPlan,
+    stop::Stop,
 };

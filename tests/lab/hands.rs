@@ -115,7 +115,7 @@ fn vfs_of_the_nic_are_what_ip_says() {
     let vlan = Vlan {
         id: 101,
         qos: 3,
-        proto: VlanProto::Dot1q,
+        proto: VlanProto::Dot1Q,
     };
     let mac = "02:4e:57:00:00:01".parse().unwrap();
     for to in [

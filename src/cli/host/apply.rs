@@ -1,0 +1,376 @@
+//! `narrows host apply`, `confirm` and `release`.
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use iommu::sysfs::SysRoot;
+use serde::Serialize;
+
+use super::{Machine, done};
+use crate::{
+    cli::{Done, Outcome, written},
+    error::{Color, ErrorId, Exit, Id, Report},
+    spec::host::{HostSpec, Profiles, Safety, duration},
+    sriov::{self, HostPlan, Observed, Records, Step, Undo},
+    state::State,
+    vf::{self, Applied, Awaited, Job, KernelHands, Planned, Progress, SavedPlan, Shown, Stop},
+    view::host::plan_text,
+};
+
+/// How long `--boot` waits for PFs that are not there yet.
+const PFS: Duration = Duration::from_secs(60);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// The host file (TOML, docs/host-file.md)
+    #[arg(required_unless_present = "plan_file")]
+    file: Option<PathBuf>,
+    /// Carry out this plan, kept by `plan --out`; only if the host is still as it was
+    #[arg(long, value_name = "PLAN", conflicts_with = "file")]
+    plan_file: Option<PathBuf>,
+    /// Undo everything unless `narrows host confirm` comes within this time: 5s to 1h
+    #[arg(long, value_name = "TIME")]
+    confirm_within: Option<String>,
+    /// Do what cannot be undone, such as erasing, without being asked
+    #[arg(long)]
+    yes: bool,
+    /// At boot: wait for PFs that are not there yet; nobody is logged in
+    #[arg(long)]
+    boot: bool,
+    /// Print progress as JSON, one object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Release {
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Print progress as JSON, one object a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    exit: u8,
+    done: usize,
+    awaits_confirmation: bool,
+    pending: &'a [sriov::Pending],
+    held: &'a [sriov::Held],
+    warnings: &'a [Report],
+}
+
+impl Apply {
+    /// Does it.
+    pub(super) fn carry_out(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
+        let saved = self.plan_file.as_deref().map(read_plan).transpose()?;
+        let spec = match (&self.file, &saved) {
+            (Some(file), _) => HostSpec::read(file)?,
+            (None, Some(saved)) => HostSpec::parse(&saved.file, &saved.config)?,
+            (None, None) => return Err(vec![no_file()]),
+        };
+        let within = self.within(&spec)?;
+        let profiles = Profiles::load(&spec)?;
+        let safety = Safety {
+            // Whoever applies at boot has no connection to lose.
+            protect_login: spec.safety.protect_login && !self.boot,
+            ..spec.safety
+        };
+        if self.boot {
+            await_pfs(root, state, &spec, &profiles)?;
+        }
+        let planner = |observed: &Observed, records: &Records| {
+            let desired = sriov::desired(&spec, observed, records, &profiles)?;
+            let plan = sriov::plan(observed, &desired, records, &profiles, safety);
+            Ok(Planned { desired, plan })
+        };
+        // Looked at first, so that what cannot be undone is agreed to before anything is locked.
+        let machine = Machine::read(root, state)?;
+        let shown = planner(&machine.observed, &machine.records)?.plan;
+        if !shown.refusals.is_empty() {
+            return Err(shown.refusals);
+        }
+        self.agree(&shown, &machine.observed, color)?;
+        let stop = Stop::heard().map_err(|error| vec![deaf(&error)])?;
+        let job = Job {
+            planner: &planner,
+            shown: saved.as_ref().map(Shown::Saved),
+            verb: vf::Verb::Apply,
+            file: Some((&spec.file, &spec.text)),
+            is_stopped: &|| stop.is_asked(),
+        };
+        let mut hands = KernelHands::new(root.clone());
+        let mut teller = Teller::new(self.json);
+        let mut say = |progress: Progress| teller.tell(&progress);
+        let mut warnings = spec.warnings.clone();
+        let (applied, awaits) = match within {
+            None => (vf::run(&mut hands, state, &job, &mut say)?, None),
+            Some(within) => {
+                match vf::run_until_confirmed(&mut hands, state, &job, within, &mut say)? {
+                    Awaited::Applied(applied) => (applied, None),
+                    Awaited::Awaiting { applied, within } => (applied, Some(within)),
+                    Awaited::Child { is_kept } => {
+                        let status = if is_kept { Exit::Done } else { Exit::Failed };
+                        return Ok(done(status as u8, String::new(), Vec::new()));
+                    }
+                }
+            }
+        };
+        warnings.extend(applied.plan.warnings.iter().cloned());
+        self.told(&applied, awaits, warnings)
+    }
+
+    fn told(
+        &self,
+        applied: &Applied,
+        awaits: Option<Duration>,
+        warnings: Vec<Report>,
+    ) -> Outcome {
+        let status = applied.exit() as u8;
+        if self.json {
+            let document = Document {
+                api_version: "v1alpha1",
+                kind: "HostApplied",
+                exit: status,
+                done: applied.steps,
+                awaits_confirmation: awaits.is_some(),
+                pending: &applied.plan.pending,
+                held: &applied.plan.held,
+                warnings: &warnings,
+            };
+            let text = written(serde_json::to_string(&document))?;
+            return Ok(done(status, text, Vec::new()));
+        }
+        let mut text = summary(applied.steps, &applied.plan);
+        if let Some(within) = awaits {
+            text += &format!(
+                "undone in {} s unless confirmed: narrows host confirm\n",
+                within.as_secs()
+            );
+        }
+        Ok(done(status, text, warnings))
+    }
+
+    /// How long a confirmation may take.
+    fn within(&self, spec: &HostSpec) -> Result<Option<Duration>, Vec<Report>> {
+        match &self.confirm_within {
+            None => Ok(spec.confirm_within),
+            Some(word) => duration(word).map(Some).map_err(|report| vec![report]),
+        }
+    }
+
+    /// Has the operator agree to what cannot be undone.
+    fn agree(&self, plan: &HostPlan, observed: &Observed, color: Color) -> Result<(), Vec<Report>> {
+        let lost = |step: &&Step| matches!(step.undo(), Undo::Impossible(_));
+        let steps: Vec<&Step> = plan.steps.iter().filter(lost).collect();
+        if steps.is_empty() || self.yes {
+            return Ok(());
+        }
+        let refused = |why: String| {
+            let what = "the plan has steps that cannot be undone";
+            let fix = "read the plan; then apply it with --yes";
+            let report = Report::new(ErrorId::Usage, what, why, fix);
+            vec![steps.iter().fold(report, |report, step| report.and(step.to_string()))]
+        };
+        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(refused("nobody is here to agree to them".to_owned()));
+        }
+        let asked = || -> io::Result<String> {
+            let mut terminal = io::stderr().lock();
+            terminal.write_all(plan_text(plan, observed, false, color).as_bytes())?;
+            write!(terminal, "This cannot be undone. Type yes to go on: ")?;
+            let mut answer = String::new();
+            io::stdin().read_line(&mut answer)?;
+            Ok(answer)
+        };
+        match asked() {
+            Ok(answer) if answer.trim() == "yes" => Ok(()),
+            Ok(_) => Err(refused("they were not agreed to".to_owned())),
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+}
+
+impl Release {
+    /// Does it.
+    pub(super) fn carry_out(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
+        let one = |report: Report| vec![report];
+        let Some(before) = state.baseline().map_err(one)? else {
+            return Err(vec![Report::new(
+                ErrorId::NeverApplied,
+                "there is nothing to go back to",
+                "no host file was ever applied here",
+                "narrows host status shows what is there",
+            )]);
+        };
+        let profiles = match state.applied().map_err(one)? {
+            Some(applied) => Profiles::load(&HostSpec::parse(&applied.file, &applied.text)?)?,
+            None => Profiles::built_in(),
+        };
+        let planner = |observed: &Observed, records: &Records| {
+            let desired = sriov::baseline(&before, observed);
+            let plan = sriov::plan(observed, &desired, records, &profiles, Safety::default());
+            Ok(Planned { desired, plan })
+        };
+        if self.dry_run {
+            let machine = Machine::read(root, state)?;
+            let plan = planner(&machine.observed, &machine.records)?.plan;
+            let status = plan.exit() as u8;
+            return Ok(super::plan::told(&plan, &machine.observed, false, color, status));
+        }
+        let stop = Stop::heard().map_err(|error| vec![deaf(&error)])?;
+        let job = Job {
+            planner: &planner,
+            shown: None,
+            verb: vf::Verb::Release,
+            file: None,
+            is_stopped: &|| stop.is_asked(),
+        };
+        let mut hands = KernelHands::new(root.clone());
+        let mut teller = Teller::new(self.json);
+        let applied = vf::run(&mut hands, state, &job, &mut |progress| teller.tell(&progress))?;
+        Ok(Done::with(summary(applied.steps, &applied.plan)))
+    }
+}
+
+/// Confirms.
+pub(super) fn confirm(state: &State) -> Outcome {
+    let whose = vf::confirm(state).map_err(|report| vec![report])?;
+    Ok(Done::with(format!("confirmed: {whose} stays")))
+}
+
+fn summary(steps: usize, plan: &HostPlan) -> String {
+    let mut text = match steps {
+        0 => "nothing to do: the machine is as it should be\n".to_owned(),
+        1 => "1 step done and read back\n".to_owned(),
+        count => format!("{count} steps done and read back\n"),
+    };
+    for held in &plan.held {
+        text += &format!("{} waits for guest {}: {}\n", held.vf, held.guest, held.what);
+    }
+    for pending in &plan.pending {
+        text += &format!("{} needs more: {}\n", pending.pf, pending.what);
+    }
+    text
+}
+
+/// Waits until each PF of the file is there, or the time is up: what is missing then is told by the plan.
+fn await_pfs(
+    root: &SysRoot,
+    state: &State,
+    spec: &HostSpec,
+    profiles: &Profiles,
+) -> Result<(), Vec<Report>> {
+    let deadline = Instant::now() + PFS;
+    loop {
+        let machine = Machine::read(root, state)?;
+        let absent = match sriov::desired(spec, &machine.observed, &machine.records, profiles) {
+            Ok(_) => return Ok(()),
+            Err(reports) => reports
+                .iter()
+                .any(|report| report.id == Id::from(ErrorId::PfAbsent)),
+        };
+        if !absent || Instant::now() >= deadline {
+            return Ok(());
+        }
+        sleep(LOOK);
+    }
+}
+
+fn read_plan(path: &Path) -> Result<SavedPlan, Vec<Report>> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        vec![Report::new(
+            ErrorId::FileUnreadable,
+            format!("cannot read the plan {}", path.display()),
+            error.to_string(),
+            "name a file that `narrows host plan --out` wrote",
+        )]
+    })?;
+    SavedPlan::parse(path, &text).map_err(|report| vec![report])
+}
+
+fn no_file() -> Report {
+    Report::new(
+        ErrorId::Usage,
+        "it is not said what to apply",
+        "neither a host file nor a plan was named",
+        "narrows host apply FILE",
+    )
+}
+
+fn deaf(error: &io::Error) -> Report {
+    Report::new(
+        ErrorId::StepFailed,
+        "cannot begin",
+        format!("signals cannot be heard: {error}"),
+        "see that no limit on descriptors is reached",
+    )
+}
+
+/// Tells progress: a line for each step on standard error, or JSON on standard output.
+struct Teller {
+    json: bool,
+    is_terminal: bool,
+    said: Option<Instant>,
+}
+
+impl Teller {
+    fn new(json: bool) -> Self {
+        Self {
+            json,
+            is_terminal: io::stderr().is_terminal(),
+            said: None,
+        }
+    }
+
+    fn tell(&mut self, progress: &Progress) {
+        // Who does not listen any more stops nothing.
+        self.say(progress).ok();
+    }
+
+    fn say(&mut self, progress: &Progress) -> io::Result<()> {
+        const OFTEN: Duration = Duration::from_secs(10);
+        if self.json {
+            let line = serde_json::to_string(progress).map_err(io::Error::from)?;
+            return writeln!(io::stdout().lock(), "{line}");
+        }
+        let mut to = io::stderr().lock();
+        match progress {
+            Progress::Begun { at, of, step } => writeln!(to, "[{at}/{of}] {step}"),
+            Progress::Percent { percent, .. } => {
+                // A line of its own now and then where it cannot be written over.
+                let is_due = self.said.is_none_or(|said| said.elapsed() >= OFTEN);
+                match (self.is_terminal, is_due) {
+                    (true, _) => write!(to, "\r  {percent} %").and_then(|()| to.flush()),
+                    (false, true) => {
+                        self.said = Some(Instant::now());
+                        writeln!(to, "  {percent} %")
+                    }
+                    (false, false) => Ok(()),
+                }
+            }
+            Progress::Done { .. } => Ok(()),
+            Progress::LeftOut { at, why } => writeln!(to, "[{at}] left out: {why}"),
+            Progress::Undoing { at, step } => writeln!(to, "undoing [{at}] {step}"),
+            Progress::Awaiting { seconds } => {
+                writeln!(to, "all is done; {seconds} s to confirm it")
+            }
+            Progress::Confirmed => writeln!(to, "confirmed"),
+            // The reports follow.
+            Progress::Failed { .. } => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `narrows host`: what the host should be, and the way there.
+
+mod apply;
+mod look;
+mod plan;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use iommu::sysfs::SysRoot;
+
+use super::{Done, Outcome};
+use crate::{
+    error::{Color, Report},
+    host::machine::read_only,
+    spec::host::{HostSpec, Profiles},
+    sriov::{self, Desired, HostPlan, Observed, Records},
+    state::State,
+};
+
+/// What is asked about the host.
+#[derive(Debug, Args)]
+pub(super) struct Host {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show the difference between this host and the host file
+    Plan(plan::Plan),
+    /// Make this host what the host file says, step by step, each read back
+    Apply(apply::Apply),
+    /// Keep what `apply --confirm-within` has done
+    Confirm,
+    /// Show pools, leases, and what differs from the file that was applied
+    Status(look::Status),
+    /// Put back what was there before the first `apply`
+    Release(apply::Release),
+    /// Write a host file that says what this host is now
+    Import(look::Import),
+    /// Print the inventory that a scheduler needs, as JSON
+    Export(look::Export),
+}
+
+impl Host {
+    /// Whether errors are printed as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        match &self.verb {
+            Verb::Plan(plan) => plan.json,
+            Verb::Apply(apply) => apply.json,
+            Verb::Status(status) => status.json,
+            Verb::Release(release) => release.json,
+            Verb::Export(_) => true,
+            Verb::Confirm | Verb::Import(_) => false,
+        }
+    }
+
+    /// Does what was asked.
+    pub(super) fn run(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
+        let writable = || match root.is_read_only() {
+            true => {
+                let why = "its devices are not here: nothing was touched";
+                Err(vec![read_only(root, "changed", why)])
+            }
+            false => Ok(()),
+        };
+        match &self.verb {
+            Verb::Plan(plan) => plan.show(root, state, color),
+            Verb::Status(status) => status.show(root, state, color),
+            Verb::Import(import) => import.write(root, state),
+            Verb::Export(export) => export.print(root, state),
+            Verb::Apply(apply) => writable().and_then(|()| apply.carry_out(root, state, color)),
+            Verb::Release(release) => {
+                writable().and_then(|()| release.carry_out(root, state, color))
+            }
+            Verb::Confirm => writable().and_then(|()| apply::confirm(state)),
+        }
+    }
+}
+
+/// The machine and what is remembered of it.
+pub(super) struct Machine {
+    pub(super) observed: Observed,
+    pub(super) records: Records,
+}
+
+impl Machine {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// `host-unreadable`, `vf-state-damaged`, `record-mismatch`, `state-unreadable`.
+    pub(super) fn read(root: &SysRoot, state: &State) -> Result<Self, Vec<Report>> {
+        let observed = crate::host::sriov::read(root).map_err(|report| vec![report])?;
+        let records = state.records(&observed).map_err(|report| vec![report])?;
+        Ok(Self { observed, records })
+    }
+}
+
+/// A host file, and what it comes to on this machine.
+pub(super) struct Wanted {
+    pub(super) spec: HostSpec,
+    pub(super) profiles: Profiles,
+    pub(super) desired: Desired,
+}
+
+impl Wanted {
+    /// Reads the file and matches it with the machine.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file, by itself or on this machine.
+    pub(super) fn read(file: &PathBuf, machine: &Machine) -> Result<Self, Vec<Report>> {
+        Self::of(HostSpec::read(file)?, machine)
+    }
+
+    /// The same of the file that was applied last; `None` where none was.
+    ///
+    /// # Errors
+    /// As of [`Wanted::read`]; `state-unreadable`.
+    pub(super) fn applied(state: &State, machine: &Machine) -> Result<Option<Self>, Vec<Report>> {
+        let Some(applied) = state.applied().map_err(|report| vec![report])? else {
+            return Ok(None);
+        };
+        let spec = HostSpec::parse(&applied.file, &applied.text)?;
+        Self::of(spec, machine).map(Some)
+    }
+
+    fn of(spec: HostSpec, machine: &Machine) -> Result<Self, Vec<Report>> {
+        let profiles = Profiles::load(&spec)?;
+        let desired = sriov::desired(&spec, &machine.observed, &machine.records, &profiles)?;
+        Ok(Self {
+            spec,
+            profiles,
+            desired,
+        })
+    }
+
+    /// The plan.
+    pub(super) fn plan(&self, machine: &Machine) -> HostPlan {
+        let Machine { observed, records } = machine;
+        let mut plan = sriov::plan(observed, &self.desired, records, &self.profiles, self.spec.safety);
+        plan.warnings.splice(0..0, self.spec.warnings.iter().cloned());
+        plan
+    }
+}
+
+/// Success with data and warnings.
+pub(super) fn done(status: u8, data: String, warnings: Vec<Report>) -> Done {
+    Done {
+        status,
+        data,
+        warnings,
+    }
+}

@@ -1,0 +1,195 @@
+//! `narrows vf`: the life of each VF.
+
+use clap::{Args, Subcommand};
+use iommu::{bdf::Bdf, sysfs::SysRoot};
+use serde::Serialize;
+
+use super::{
+    Done, Outcome,
+    host::{Machine, Wanted},
+    written,
+};
+use crate::{
+    error::{Color, ErrorId, Report},
+    sriov::{self, Desired},
+    state::State,
+    view::host::{Explanation, Row, rows, vf_text, vfs_text},
+};
+
+/// What is asked about VFs.
+#[derive(Debug, Args)]
+pub(super) struct Vf {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the VFs: pool, state, guest
+    Ls(List),
+    /// Explain why a VF is in the state it is in
+    Why(Why),
+    /// End leases that guests keep between their runs, and make their VFs clean
+    Return(Return),
+    /// Set the records of a PF aside, so that all of it counts as dirty
+    Forget(Forget),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Only VFs of this pool
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Why {
+    /// The VF
+    #[arg(value_name = "BDF")]
+    bdf: Bdf,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Return {
+    /// The VFs
+    #[arg(value_name = "BDF", required_unless_present = "guest")]
+    vfs: Vec<Bdf>,
+    /// All VFs that this guest keeps
+    #[arg(long, value_name = "NAME", conflicts_with = "vfs")]
+    guest: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Forget {
+    /// The PF
+    #[arg(value_name = "PF-BDF")]
+    pf: Bdf,
+    /// Why, to be kept with the records
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    vfs: &'a [Row],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WhyDocument<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    #[serde(flatten)]
+    row: &'a Row,
+    meaning: &'a str,
+    facts: &'a [String],
+}
+
+impl Vf {
+    /// Whether errors are printed as JSON.
+    pub(super) const fn is_json(&self) -> bool {
+        match &self.verb {
+            Verb::Ls(list) => list.json,
+            Verb::Why(why) => why.json,
+            Verb::Return(_) | Verb::Forget(_) => false,
+        }
+    }
+
+    /// Does what was asked.
+    pub(super) fn run(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
+        match &self.verb {
+            Verb::Ls(list) => list.print(root, state, color),
+            Verb::Why(why) => why.answer(root, state, color),
+            Verb::Return(asked) => asked.carry_out(root, state),
+            Verb::Forget(asked) => asked.carry_out(state),
+        }
+    }
+}
+
+/// The file that was applied, as it fits the machine; a file that does not fit any more is a warning.
+fn applied(state: &State, machine: &Machine) -> (Option<Desired>, Vec<Report>) {
+    match Wanted::applied(state, machine) {
+        Ok(wanted) => (wanted.map(|wanted| wanted.desired), Vec::new()),
+        Err(reports) => (None, reports),
+    }
+}
+
+impl List {
+    fn print(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
+        let machine = Machine::read(root, state)?;
+        let (desired, warnings) = applied(state, &machine);
+        let mut rows = rows(&machine.observed, desired.as_ref(), &machine.records);
+        if let Some(pool) = &self.pool {
+            rows.retain(|row| row.pool.as_ref() == Some(pool));
+        }
+        let data = match self.json {
+            true => written(serde_json::to_string_pretty(&Document {
+                api_version: "v1alpha1",
+                kind: "Vfs",
+                vfs: &rows,
+            }))?,
+            false => vfs_text(&rows, color),
+        };
+        Ok(Done {
+            warnings,
+            ..Done::with(data)
+        })
+    }
+}
+
+impl Why {
+    fn answer(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
+        let machine = Machine::read(root, state)?;
+        let (desired, warnings) = applied(state, &machine);
+        let rows = rows(&machine.observed, desired.as_ref(), &machine.records);
+        let row = rows.into_iter().find(|row| row.bdf == self.bdf);
+        let row = row.ok_or_else(|| vec![no_vf(self.bdf)])?;
+        let mut facts = Vec::new();
+        if let Some(desired) = &desired {
+            let profiles = crate::spec::host::Profiles::built_in();
+            facts.extend(
+                sriov::drift(&machine.observed, desired, &machine.records, &profiles)
+                    .iter()
+                    .filter(|drift| drift.pf == row.pf && drift.vf == Some(row.index))
+                    .map(|drift| format!("differs from the file: {drift}")),
+            );
+        }
+        let explanation = Explanation {
+            sentence: Explanation::of_state(row.state),
+            row,
+            facts,
+        };
+        let data = match self.json {
+            true => written(serde_json::to_string_pretty(&WhyDocument {
+                api_version: "v1alpha1",
+                kind: "Vf",
+                row: &explanation.row,
+                meaning: explanation.sentence,
+                facts: &explanation.facts,
+            }))?,
+            false => vf_text(&explanation, color),
+        };
+        Ok(Done {
+            warnings,
+            ..Done::with(data)
+        })
+    }
+}
+
+fn no_vf(bdf: Bdf) -> Report {
+    Report::new(
+        ErrorId::BadBdf,
+        format!("{bdf} is no VF of this host"),
+        "no PF has a link virtfnN to it",
+        "name one that `narrows vf ls` prints",
+    )
+}

@@ -1,5 +1,6 @@
 //! The guest file: what the operator asks for, read and checked without looking at the host.
 
+mod device;
 mod files;
 #[cfg(test)]
 mod files_test;
@@ -18,7 +19,7 @@ pub use self::files::{Files, KernelFormat};
 pub(crate) use self::near::nearest;
 pub use self::sandbox::SandboxSpec;
 pub use self::types::{
-    ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec, OnDmaFault,
-    OnReboot, PeerSpec, Places, RootMode, RootSpec, Uuid,
+    Chosen, ConsoleSpec, DeviceSpec, GuestSpec, HugepageSize, InterfaceChoice, MemorySpec,
+    OnDmaFault, OnReboot, PeerSpec, Places, PoolDevice, PoolWish, RootMode, RootSpec, Uuid,
 };
 pub use self::values::check_name;

@@ -2,17 +2,17 @@
 
 use std::{fs, path::Path};
 
-use iommu::isolation::{CheckId, Verdict};
-use jailed::handoff::{MAX_VCPUS, MAX_VECTORS};
+use jailed::handoff::MAX_VCPUS;
 use serde::{Deserialize, de::value::StrDeserializer};
 
 use super::{
+    device::devices,
     near::nearest,
     peers::peers,
     reader::{FileKind, Placed, Reader, Table},
     sandbox::{SandboxSpec, sandbox},
-    types::{ConsoleSpec, DeviceSpec, GuestSpec, MemorySpec, Places, RootSpec, Uuid},
-    values::{bdf, check_cmdline, check_memory, check_name, size},
+    types::{ConsoleSpec, GuestSpec, MemorySpec, Places, RootSpec},
+    values::{check_cmdline, check_memory, check_name, size},
 };
 use crate::error::{ErrorId, Location, Report};
 
@@ -35,12 +35,9 @@ const KEYS: &[&str] = &[
 const MEMORY_KEYS: &[&str] = &["size", "hugepages", "numa_node"];
 const ROOT_KEYS: &[&str] = &["image", "mode"];
 const CONSOLE_KEYS: &[&str] = &["mode", "path"];
-const DEVICE_KEYS: &[&str] = &["bdf", "max_vectors", "accept", "vf_token"];
 
-/// Vectors of a function whose guest file says nothing about them.
-const DEFAULT_VECTORS: u32 = 64;
 /// The largest number of a NUMA node that the file may name.
-const MAX_NUMA_NODE: usize = 1023;
+pub(super) const MAX_NUMA_NODE: usize = 1023;
 
 impl GuestSpec {
     /// Reads and checks the guest file at `path`.
@@ -110,10 +107,9 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
     let console = top
         .table("console")
         .and_then(|table| console(table, folder));
-    let tables = top.tables("device");
-    let count = tables.len();
-    let devices: Vec<DeviceSpec> = tables.into_iter().filter_map(device).collect();
-    let all = (devices.len() == count).then_some(devices.as_slice());
+    let home = memory.as_ref().and_then(|memory| memory.numa_node);
+    let asked = devices(top.tables("device"), home);
+    let all = asked.is_whole.then_some(asked.by_bdf.as_slice());
     let peers = peers(top.tables("peer"), all, interface.as_ref());
     let sandbox = match top.table("sandbox") {
         Some(table) => sandbox(table, vcpus.as_ref().map_or(1, |v| v.value)),
@@ -134,7 +130,8 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
         interface: interface.map(|v| v.value).unwrap_or_default(),
         root,
         console: console.unwrap_or_default(),
-        devices,
+        devices: asked.by_bdf,
+        pool_devices: asked.by_pool,
         peers,
         sandbox: sandbox?,
         places,
@@ -222,74 +219,6 @@ fn console(mut table: Table<'_>, folder: &Path) -> Option<ConsoleSpec> {
     };
     table.finish(CONSOLE_KEYS);
     console
-}
-
-fn device(mut table: Table<'_>) -> Option<DeviceSpec> {
-    let bdf = table
-        .required("bdf", "\"0000:3b:02.1\"")
-        .and_then(|text| match bdf(&text.value) {
-            Ok(bdf) => Some((bdf, text.place)),
-            Err(report) => table.problem(report, text.place),
-        });
-    let max_vectors = table.number("max_vectors", 1..=MAX_VECTORS);
-    let mut accept = Vec::new();
-    for word in table.strings("accept") {
-        match acceptable().find(|id| id.name() == word.value) {
-            Some(id) if !accept.contains(&id) => accept.push(id),
-            Some(_) => {}
-            None => {
-                let _: Option<()> = table.problem(not_acceptable(&word.value), word.place);
-            }
-        }
-    }
-    let vf_token = table.string("vf_token").and_then(|text| {
-        Uuid::parse(&text.value).or_else(|| {
-            table.problem(
-                Report::new(
-                    ErrorId::BadUuid,
-                    format!("{:?} is not a UUID", text.value),
-                    "VFIO takes 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12",
-                    "make one with `uuidgen`; it is the one that the owner of the PF set",
-                ),
-                text.place,
-            )
-        })
-    });
-    table.finish(DEVICE_KEYS);
-    let (bdf, place) = bdf?;
-    Some(DeviceSpec {
-        bdf,
-        max_vectors: max_vectors.map_or(DEFAULT_VECTORS, |v| v.value),
-        accept,
-        vf_token,
-        place: Some(place),
-    })
-}
-
-/// The checks whose refusal an operator may accept for a device.
-fn acceptable() -> impl Iterator<Item = CheckId> {
-    CheckId::all().filter(|id| id.check().accepted.is_some())
-}
-
-fn not_acceptable(word: &str) -> Report {
-    let what = format!("{word:?} cannot be accepted");
-    if let Some(id) = CheckId::from_name(word) {
-        let why = match id.check().worst {
-            Verdict::Refuse => format!("nobody may accept it: otherwise {}", id.check().why),
-            Verdict::Pass | Verdict::Fixable | Verdict::Warn => "it refuses nothing".to_owned(),
-        };
-        return Report::new(ErrorId::BadOptOut, what, why, id.check().remedy);
-    }
-    let names: Vec<&str> = acceptable().map(CheckId::name).collect();
-    // Who leaves the front of a name away means it all the same.
-    let end = names
-        .iter()
-        .find(|name| word.len() > 3 && name.ends_with(word));
-    let fix = match end.copied().or_else(|| nearest(word, &names)) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("known: {}", names.join(", ")),
-    };
-    Report::new(ErrorId::BadOptOut, what, "no check has that name", fix)
 }
 
 /// The word at `key`, when it is one of `words`.

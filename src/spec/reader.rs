@@ -194,6 +194,15 @@ impl<'a> Table<'a> {
         Some(Placed { value, place })
     }
 
+    /// What is right or wrong, at `key`.
+    pub(super) fn boolean(&mut self, key: &str) -> Option<Placed<bool>> {
+        let (value, place) = self.take(key)?;
+        match value {
+            DeValue::Boolean(value) => Some(Placed { value, place }),
+            other => self.wrong_type(key, "true or false", &other, place),
+        }
+    }
+
     /// The whole number at `key`, when it lies within `range`.
     pub(super) fn number(
         &mut self,

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use iommu::{addr::ByteLen, bdf::Bdf, isolation::CheckId};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::sandbox::SandboxSpec;
+use super::{host::Mbps, sandbox::SandboxSpec};
 use crate::error::Location;
 
 /// A guest file whose values are each well-formed; whether host and files can satisfy it is not known yet.
@@ -33,8 +33,10 @@ pub struct GuestSpec {
     pub root: Option<RootSpec>,
     /// The serial console.
     pub console: ConsoleSpec,
-    /// The functions to assign, in the order in which the guest finds them.
+    /// The functions to assign, in the order in which the guest finds them; without those that are still to be chosen.
     pub devices: Vec<DeviceSpec>,
+    /// VFs that are asked of pools, in the order of the file; empty once each is chosen.
+    pub pool_devices: Vec<PoolDevice>,
     /// The pairs of them of which one may reach the BARs of the other by DMA.
     pub peers: Vec<PeerSpec>,
     /// The jail of its processes.
@@ -180,6 +182,71 @@ pub struct DeviceSpec {
     /// Where the guest file names it.
     #[serde(skip)]
     pub place: Option<Location>,
+}
+
+/// A VF that is asked of a pool of the host, and has no address before one is chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolDevice {
+    /// Its number among all devices of the file, from 0.
+    pub at: usize,
+    /// What is asked.
+    pub wish: PoolWish,
+    /// The most interrupt vectors the guest gets, 1 to 256.
+    pub max_vectors: u32,
+    /// The checks whose refusal the operator accepts; each may be accepted.
+    pub accept: Vec<CheckId>,
+    /// Where the guest file names the pool.
+    #[serde(skip)]
+    pub place: Option<Location>,
+}
+
+/// Which VF of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PoolWish {
+    /// The pool, by the name that the host file gives it.
+    pub pool: String,
+    /// Only of this NUMA node.
+    pub numa: Option<u32>,
+    /// The node of the guest's RAM: VFs of it come first.
+    pub home: Option<u32>,
+    /// Only where the PF's link is as fast as this now.
+    pub min_link: Option<Mbps>,
+    /// Whether the guest keeps the VF when it ends.
+    pub keep: bool,
+}
+
+/// The VF that was chosen for a [`PoolDevice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The device's number in the file.
+    pub at: usize,
+    /// The VF.
+    pub bdf: Bdf,
+}
+
+impl GuestSpec {
+    /// The same guest with addresses in place of wishes: each chosen VF is at its place among the devices.
+    #[must_use]
+    pub fn with_chosen(mut self, chosen: &[Chosen]) -> Self {
+        let wishes = std::mem::take(&mut self.pool_devices);
+        // Ascending, so that each finds those before it at their places.
+        for wish in wishes {
+            let Some(found) = chosen.iter().find(|chosen| chosen.at == wish.at) else {
+                self.pool_devices.push(wish);
+                continue;
+            };
+            let at = wish.at.min(self.devices.len());
+            let device = DeviceSpec {
+                bdf: found.bdf,
+                max_vectors: wish.max_vectors,
+                accept: wish.accept,
+                vf_token: None,
+                place: wish.place,
+            };
+            self.devices.insert(at, device);
+        }
+        self
+    }
 }
 
 /// Two devices of the guest: DMA of the first may reach the BARs of the second.

@@ -6,6 +6,7 @@
 mod baseline;
 mod check;
 mod check_nvme;
+mod choose;
 mod desired;
 mod diff;
 mod diff_nvme;
@@ -14,6 +15,7 @@ mod export;
 mod facts;
 mod hands;
 mod interlock;
+mod lease;
 mod life;
 #[cfg(test)]
 mod life_test;
@@ -38,12 +40,14 @@ pub use self::{
     export::{
         Inventory, InventoryLink, InventoryPf, InventoryPool, InventoryVf, InventoryVfs, inventory,
     },
+    choose::{LeaseTerms, LeasedNamespace, PoolsView, candidates, choose, foreign, terms_of},
     facts::{
         Anchor, Flexible, KindFacts, Managed, Namespace, NamespaceId, NicAttributes, NicFacts,
         NvmeCan, NvmeFacts, Observed, PfFacts, Resource, Secondary, Unread, Use, Used, Uses,
         VfFacts,
     },
     hands::{Hands, Percent, Seen, StepFault},
+    lease::{to_erase, to_leased, to_rest},
     life::{Event, Forbidden, VfState, next},
     plan::{Destroyed, Held, HostPlan, Later, Pending, plan},
     records::{Holder, Lease, NamespaceRecord, NamespaceState, PfRecords, Records, VfRecord},

@@ -9,7 +9,7 @@ use iommu::bdf::Bdf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    desired::{Desired, DesiredVf},
+    desired::{Desired, DesiredPf, DesiredVf},
     facts::{Anchor, NamespaceId, NicAttributes, NvmeCan, Observed, PfFacts},
     lease::{differing, word},
     life::VfState,
@@ -72,6 +72,8 @@ pub struct LeasedNamespace {
     pub size: u64,
     /// Its block size in bytes.
     pub block: u32,
+    /// Whether the host file shares it between VFs: then it is nobody's alone, and no return erases it.
+    pub is_shared: bool,
 }
 
 /// What a choice is made from.
@@ -93,6 +95,7 @@ pub struct PoolsView<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Member<'a> {
     pf: &'a PfFacts,
+    declared: &'a DesiredPf,
     wanted: &'a DesiredVf,
     /// `None` where the PF has fewer VFs.
     bdf: Option<Bdf>,
@@ -320,6 +323,33 @@ pub fn terms_of(guest: &str, bdf: Bdf, view: &PoolsView<'_>) -> Result<Option<Le
     Ok(terms(&member, &pool.name, keep))
 }
 
+/// The terms on which a guest has a VF, for who ends the lease: with the guest's name.
+///
+/// # Errors
+/// `not-leased`.
+pub fn held(bdf: Bdf, view: &PoolsView<'_>) -> Result<(String, LeaseTerms), Report> {
+    let pools = view.spec.pools.iter();
+    let found = pools
+        .flat_map(|pool| {
+            members(&pool.name, view)
+                .into_iter()
+                .map(move |m| (pool, m))
+        })
+        .find(|(_, member)| member.bdf == Some(bdf));
+    let held = found.and_then(|(pool, member)| {
+        let lease = member.record?.lease.as_ref()?;
+        Some((lease.guest.clone(), terms(&member, &pool.name, false)?))
+    });
+    held.ok_or_else(|| {
+        Report::new(
+            ErrorId::NotLeased,
+            format!("{bdf} is not leased"),
+            "no guest has a lease of it, or it is in no pool of the applied host file",
+            "narrows vf ls lists the leases",
+        )
+    })
+}
+
 /// A VF that another guest has.
 #[must_use]
 pub fn foreign(bdf: Bdf, guest: &str, pool: &str) -> Report {
@@ -335,10 +365,11 @@ fn members<'a>(pool: &str, view: &PoolsView<'a>) -> Vec<Member<'a>> {
     let view = *view;
     let pfs = view.desired.pfs.values();
     let pairs = pfs.filter_map(move |pf| Some((pf, view.observed.pfs.get(&pf.bdf)?)));
-    let all = pairs.flat_map(|(wanted, pf)| wanted.vfs.iter().map(move |vf| (pf, vf)));
-    all.filter(|(_, vf)| vf.pool.as_deref() == Some(pool))
-        .map(|(pf, wanted)| Member {
+    let all = pairs.flat_map(|(wanted, pf)| wanted.vfs.iter().map(move |vf| (pf, wanted, vf)));
+    all.filter(|(_, _, vf)| vf.pool.as_deref() == Some(pool))
+        .map(|(pf, declared, wanted)| Member {
             pf,
+            declared,
             wanted,
             bdf: pf
                 .vfs
@@ -484,12 +515,14 @@ fn terms(member: &Member<'_>, pool: &str, keep: bool) -> Option<LeaseTerms> {
     });
     let namespace = |nsid: &u32| {
         let found = nvme?.namespaces.get(nsid)?;
+        let mut declared = member.declared.namespaces.iter();
         // One that a guest has may have another format by now: what it was is in its run's journal.
         Some(LeasedNamespace {
             nsid: *nsid,
             id: found.id.clone(),
             size: found.size,
             block: found.block,
+            is_shared: declared.any(|its| its.nsid == Some(*nsid) && its.is_shared),
         })
     };
     let namespaces: Vec<_> = wanted.namespaces.iter().filter_map(namespace).collect();

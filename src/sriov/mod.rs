@@ -40,7 +40,7 @@ pub use self::{
     export::{
         Inventory, InventoryLink, InventoryPf, InventoryPool, InventoryVf, InventoryVfs, inventory,
     },
-    choose::{LeaseTerms, LeasedNamespace, PoolsView, candidates, choose, foreign, terms_of},
+    choose::{LeaseTerms, LeasedNamespace, PoolsView, candidates, choose, foreign, held, terms_of},
     facts::{
         Anchor, Flexible, KindFacts, Managed, Namespace, NamespaceId, NicAttributes, NicFacts,
         NvmeCan, NvmeFacts, Observed, PfFacts, Resource, Secondary, Unread, Use, Used, Uses,

@@ -10,8 +10,14 @@
 pub enum Step {
     /// The functions' locks are taken.
     Reserved,
+    /// A VF's lease is written down.
+    Leased,
     /// The journal is on the disk; nothing of the host was changed.
     JournalWritten,
+    /// An attribute of a leased VF is set.
+    AttributeSet,
+    /// A namespace is attached to a leased VF.
+    NamespaceAttached,
     /// The guest has cgroups and users of its own.
     JailMade,
     /// A function is bound to vfio-pci.
@@ -28,6 +34,8 @@ pub enum Step {
     Mapped,
     /// The map is sealed.
     Sealed,
+    /// The records say that the guest runs with its VFs.
+    InUseWritten,
     /// D's process exists.
     DeviceStarted,
     /// D has built its model.
@@ -52,6 +60,14 @@ pub enum Step {
     Closed,
     /// A function has its driver from before.
     Restored,
+    /// The record of a leased VF says that its guest has ended.
+    Dirty,
+    /// A leased VF is at rest, and that is written down.
+    Rested,
+    /// The namespaces of a leased VF are about to be erased.
+    Sanitising,
+    /// They are erased.
+    Erased,
     /// A function that is not clean is about to be put into quarantine.
     Unclean,
     /// It is in quarantine.
@@ -88,15 +104,20 @@ enum Reached {
     Host,
     /// No run: an apply, once for each step.
     HostEach,
+    /// One with a VF of a pool: once or more for each.
+    Lease,
 }
 
 /// The table of steps.
 #[cfg(feature = "breakout")]
 const STEPS: &[(Step, &str, Reached)] = {
-    use Reached::{Each, Host, HostEach, Once, Reboot, Unclean};
+    use Reached::{Each, Host, HostEach, Lease, Once, Reboot, Unclean};
     &[
         (Step::Reserved, "reserved", Once),
+        (Step::Leased, "leased", Lease),
         (Step::JournalWritten, "journal-written", Once),
+        (Step::AttributeSet, "attribute-set", Lease),
+        (Step::NamespaceAttached, "namespace-attached", Lease),
         (Step::JailMade, "jail-made", Once),
         (Step::Bound, "bound", Each),
         (Step::Attached, "attached", Each),
@@ -105,6 +126,7 @@ const STEPS: &[(Step, &str, Reached)] = {
         (Step::RamMade, "ram-made", Once),
         (Step::Mapped, "mapped", Once),
         (Step::Sealed, "sealed", Once),
+        (Step::InUseWritten, "in-use-written", Lease),
         (Step::DeviceStarted, "device-started", Once),
         (Step::DeviceReady, "device-ready", Once),
         (Step::VcpuStarted, "vcpu-started", Once),
@@ -117,6 +139,10 @@ const STEPS: &[(Step, &str, Reached)] = {
         (Step::MastersOff, "masters-off", Once),
         (Step::Closed, "closed", Each),
         (Step::Restored, "restored", Each),
+        (Step::Dirty, "dirty", Lease),
+        (Step::Rested, "rested", Lease),
+        (Step::Sanitising, "sanitising", Lease),
+        (Step::Erased, "erased", Lease),
         (Step::Unclean, "unclean", Unclean),
         (Step::Quarantined, "quarantined", Unclean),
         (Step::GivenBack, "given-back", Once),
@@ -220,6 +246,7 @@ mod armed {
                 Reached::Unclean => "unclean",
                 Reached::Host => "host",
                 Reached::HostEach => "host-each",
+                Reached::Lease => "lease",
             };
             format!("{name} {how}\n")
         });

@@ -11,6 +11,7 @@ mod fault;
 mod functions;
 mod hands;
 mod import;
+pub mod lease;
 #[cfg(test)]
 mod machine_test;
 mod marks;

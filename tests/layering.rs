@@ -111,7 +111,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "src/plan",
-        modules: &["error", "layers", "spec", "host"],
+        modules: &["error", "layers", "spec", "sriov", "host"],
         jailed: CONTRACT,
         forbidden: IMPURE,
     },

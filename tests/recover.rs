@@ -58,6 +58,7 @@ impl Scene {
             binding: Binding::plan(&root, VF.parse().unwrap(), VFIO_PCI).unwrap(),
             device: Identity::default(),
             before: None,
+            lease: None,
         };
         let owner = ProcessId { pid: 7, start: 77 };
         let changes = Changes::new("web-0", owner, "boot-1", vec![taken], None);

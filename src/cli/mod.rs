@@ -26,13 +26,14 @@ use crate::{
         Inventory,
         machine::{open_root, read_only},
     },
-    plan::{Plan, plan},
+    plan::{Plan, plan_leased},
     spec::{
         Files, GuestSpec,
         host::{HostSpec, Profiles},
     },
     state::{DEFAULT_FOLDER, State},
     supervisor,
+    vf::lease::for_guest,
 };
 
 /// Runs guests that have only SR-IOV virtual functions, fenced by the IOMMU.
@@ -353,8 +354,9 @@ fn make_plan(
 ) -> Result<Plan, Vec<Report>> {
     let spec = GuestSpec::read(file)?;
     let files: Files = spec.check_files()?;
+    let (spec, leases) = for_guest(root, state, spec)?;
     let host = Inventory::read(root).map_err(|report| vec![report])?;
-    let planned = plan(&host, &spec, &files);
+    let planned = plan_leased(&host, &spec, &files, &leases);
     let quarantined: Vec<Report> = spec
         .devices
         .iter()

@@ -36,6 +36,12 @@ pub const KEEPER: [(CapabilitySet, &str); 5] = [
     (CapabilitySet::KILL, "ends V and D, which are other users"),
 ];
 
+/// What it has to be able to do besides where it gives VFs of NICs back: their attributes are the PF's to set.
+pub const KEEPER_OF_NICS: (CapabilitySet, &str) = (
+    CapabilitySet::NET_ADMIN,
+    "sets the attributes of leased VFs to rest when the guest has ended",
+);
+
 /// What [`enter`] has to know.
 #[derive(Clone, Copy, Debug)]
 pub struct Own {
@@ -116,12 +122,12 @@ pub fn keep_descriptors(kept: &[u32]) -> Result<(), Report> {
     confine::close_descriptors(first, u32::MAX).map_err(at)
 }
 
-/// Gives up every capability but those of [`KEEPER`], for good.
+/// Gives up every capability but those of [`KEEPER`], and of [`KEEPER_OF_NICS`] where `has_nics`, for good.
 ///
 /// # Errors
 /// `jail-failed` with what was being done.
-pub fn keep_capabilities() -> Result<(), Report> {
-    let kept = kept();
+pub fn keep_capabilities(has_nics: bool) -> Result<(), Report> {
+    let kept = kept(has_nics);
     let at = |doing: &'static str| move |errno: Errno| failed("the keeper", doing, errno);
     confine::bound_capabilities(kept).map_err(at("bounding its capabilities"))?;
     confine::lock_secure_bits().map_err(at("locking the securebits"))?;
@@ -129,9 +135,13 @@ pub fn keep_capabilities() -> Result<(), Report> {
     set_no_new_privs(true).map_err(at("no_new_privs"))
 }
 
-fn kept() -> CapabilitySet {
+/// What the keeper keeps: `has_nics` where its plan leases VFs of NICs.
+#[must_use]
+pub fn kept(has_nics: bool) -> CapabilitySet {
+    let more = has_nics.then_some(&KEEPER_OF_NICS);
     KEEPER
         .iter()
+        .chain(more)
         .fold(CapabilitySet::empty(), |all, (one, _)| all | *one)
 }
 
@@ -176,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_keeper_gives_up_what_it_has_no_reason_for() {
-        let kept = kept();
+        let kept = kept(false);
+        assert_eq!(super::kept(true) - kept, CapabilitySet::NET_ADMIN);
         for gone in [
             CapabilitySet::DAC_OVERRIDE,
             CapabilitySet::NET_ADMIN,

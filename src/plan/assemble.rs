@@ -170,6 +170,7 @@ fn function(
         interrupts,
         bars,
         accepted,
+        lease: None,
     })
 }
 

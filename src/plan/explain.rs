@@ -123,6 +123,17 @@ fn write_function(f: &mut fmt::Formatter<'_>, function: &Function) -> fmt::Resul
             writeln!(f, "  will be bound to vfio-pci and unbound at the end")?
         }
     }
+    if let Some(lease) = &function.lease {
+        let until = match lease.keep {
+            true => "kept when the guest ends",
+            false => "given back when the guest ends",
+        };
+        writeln!(
+            f,
+            "  VF {} of {}, leased of pool {}, {until}",
+            lease.index, lease.pf, lease.pool
+        )?;
+    }
     for (index, bar) in function.bars.iter().enumerate() {
         let Some(bar) = bar else { continue };
         let mut spans = String::new();

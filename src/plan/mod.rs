@@ -32,10 +32,15 @@ pub use self::{
     },
 };
 
+use std::collections::BTreeMap;
+
+use iommu::bdf::Bdf;
+
 use crate::{
-    error::Report,
+    error::{ErrorId, Report},
     host::Inventory,
     spec::{Files, GuestSpec},
+    sriov::LeaseTerms,
 };
 
 /// Plans a guest: applies every check, then lays everything out.
@@ -44,10 +49,39 @@ use crate::{
 ///
 /// Every refusal that applies, not only the first; see `checks` for the table and `docs/errors.md` for their meaning.
 pub fn plan(host: &Inventory, spec: &GuestSpec, files: &Files) -> Result<Plan, Vec<Report>> {
+    plan_leased(host, spec, files, &BTreeMap::new())
+}
+
+/// The same for a guest with VFs of pools: each wish was resolved, and these are the terms of all its leases.
+///
+/// # Errors
+///
+/// As [`plan()`].
+pub fn plan_leased(
+    host: &Inventory,
+    spec: &GuestSpec,
+    files: &Files,
+    leases: &BTreeMap<Bdf, LeaseTerms>,
+) -> Result<Plan, Vec<Report>> {
+    if let Some(wish) = spec.pool_devices.first() {
+        return Err(vec![
+            Report::new(
+                ErrorId::Bug,
+                format!("no VF was chosen of pool {}", wish.wish.pool),
+                "a plan is made of functions with addresses",
+                "report this with the guest file",
+            )
+            .at(wish.place.clone()),
+        ]);
+    }
     let case = checks::Case::of(host, spec, files);
     let verdict = checks::judge(&case);
     if !verdict.refusals.is_empty() {
         return Err(verdict.refusals);
     }
-    assemble::assemble(&case, verdict).map_err(|report| vec![report])
+    let mut plan = assemble::assemble(&case, verdict).map_err(|report| vec![report])?;
+    for function in &mut plan.0.functions {
+        function.lease = leases.get(&function.bdf).cloned();
+    }
+    Ok(plan)
 }

@@ -16,6 +16,7 @@ use crate::{
     error::Report,
     layers::LayerSet,
     spec::{ConsoleSpec, HugepageSize, OnDmaFault, OnReboot, RootMode, Uuid},
+    sriov::LeaseTerms,
 };
 
 /// A plan that passed every check. Only [`super::plan`] makes one, and nothing changes one afterwards; its fields are
@@ -56,6 +57,11 @@ impl Plan {
                 })
             })
         })
+    }
+
+    /// The leases of its functions.
+    pub fn leases(&self) -> impl Iterator<Item = &LeaseTerms> {
+        self.functions.iter().filter_map(|f| f.lease.as_ref())
     }
 
     /// Whether another plan of the same guest file assigns the same functions in the same way, whatever they are bound
@@ -193,6 +199,9 @@ pub struct Function {
     pub bars: [Option<Bar>; 6],
     /// The checks that refuse it, and that the guest file accepts.
     pub accepted: Vec<CheckId>,
+    /// On which terms it is leased, where it is a VF of a pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseTerms>,
 }
 
 /// What has to be done before a function can be opened.

@@ -15,10 +15,13 @@ use iommu::{bdf::Bdf, bind::Binding};
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, ProcessId, State, clock::now, file};
-use crate::error::Report;
+use crate::{error::Report, sriov::LeaseTerms};
 
-/// The version of the file's format. A file of another one is refused.
-const VERSION: u32 = 1;
+/// The version of the file's format: since 2, a function may have a lease.
+const VERSION: u32 = 2;
+
+/// The oldest version that is read. A file of any other is refused.
+const OLDEST: u32 = 1;
 
 /// More than any journal: sixteen functions with 4 KiB of configuration space each, in hexadecimal.
 const FILE_LIMIT: u64 = 1 << 20;
@@ -34,6 +37,9 @@ pub struct Taken {
     /// Its configuration space after the reset before the guest, in hexadecimal, once that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
+    /// On which terms it is leased, where it is a VF of a pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseTerms>,
 }
 
 /// What a run changes of the host. One file.
@@ -186,9 +192,9 @@ pub(super) fn parse(file: &mut File) -> Result<Changes, String> {
         .read_to_string(&mut text)
         .map_err(|error| error.to_string())?;
     let changes: Changes = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    if changes.version != VERSION {
+    if !(OLDEST..=VERSION).contains(&changes.version) {
         return Err(format!(
-            "its format has version {}, this program knows {VERSION}",
+            "its format has version {}, this program knows {OLDEST} to {VERSION}",
             changes.version
         ));
     }

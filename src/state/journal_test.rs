@@ -46,6 +46,7 @@ impl Scene {
             binding: Binding::plan(&root, vf(), VFIO_PCI).unwrap(),
             device: Identity::default(),
             before: None,
+            lease: None,
         };
         let owner = ProcessId { pid, start: 77 };
         Changes::new(guest, owner, "boot-1", vec![taken], None)

@@ -27,8 +27,10 @@ use super::{
 use crate::{
     error::{ErrorId, Report},
     plan::{self, Interface, OpenedFunction, Plan, Region},
-    state::{self, Changes, InUse, Journal, ProcessId, State},
+    sriov::{Holder, LeaseTerms},
+    state::{self, Changes, HostLock, InUse, Journal, ProcessId, State},
     sys::crash::{self, Step},
+    vf::{KernelHands, lease},
 };
 
 /// What is taken from the host for a plan.
@@ -46,6 +48,10 @@ pub(super) struct Taken<'a> {
     pub(super) root: &'a SysRoot,
     /// Given back last, so that no other run begins with a function before this one is through with it.
     pub(super) reserved: Vec<InUse>,
+    /// Keeps the host's VFs from being changed until the guest runs with its own.
+    pub(super) host: Option<HostLock>,
+    /// Leases that were claimed.
+    pub(super) leases: Vec<LeaseTerms>,
     /// There from before the first change until all is undone.
     pub(super) journal: Option<Journal>,
     pub(super) bound: Vec<Binding>,
@@ -76,7 +82,7 @@ impl<'a> Assigned<'a> {
     /// Keeps other runs from the functions, and shows that each could be quarantined. Touches no device.
     ///
     /// # Errors
-    /// `device-in-use`, `recover-needed`, `state-unwritable`.
+    /// `device-in-use`, `recover-needed`, `state-unwritable`, `host-busy`; `lease-foreign`, `pool-exhausted`.
     pub(super) fn reserve(&mut self, state: &State, log: &Log) -> Result<(), Fault> {
         if self.plan.functions.is_empty() {
             return Ok(());
@@ -88,6 +94,7 @@ impl<'a> Assigned<'a> {
             ));
         }
         state.check_writable()?;
+        self.taken.host = Some(state.share_host()?);
         for function in &self.plan.functions {
             let taken = InUse::take(state, function.bdf, &self.plan.name)?;
             if let Some(who) = taken.killed_before() {
@@ -100,7 +107,59 @@ impl<'a> Assigned<'a> {
             state.check_recovered(function.bdf)?;
         }
         crash::point(Step::Reserved);
+        if self.plan.leases().next().is_none() {
+            return Ok(());
+        }
+        let (owner, boot) = self.owner()?;
+        let holder = Holder {
+            pid: owner.pid,
+            start: owner.start,
+            boot,
+        };
+        for terms in self.plan.leases() {
+            lease::claim(state, &self.plan.name, &holder, terms)?;
+            self.taken.leases.push(terms.clone());
+            log.say(&format!("{} of pool {} is leased", terms.vf, terms.pool));
+        }
         Ok(())
+    }
+
+    /// Makes the leased functions what their pools say, as it was written down.
+    ///
+    /// # Errors
+    /// `step-failed`, `step-not-done`.
+    pub(super) fn take_leases(&self, state: &State) -> Result<(), Fault> {
+        let mut hands = KernelHands::new(self.taken.root.clone());
+        for terms in &self.taken.leases {
+            lease::take(&mut hands, state, &self.plan.name, terms)?;
+        }
+        Ok(())
+    }
+
+    /// Writes down that the guest runs with its leased functions. From now on the host's VFs may be changed, but for these.
+    ///
+    /// # Errors
+    /// What keeps the records from being changed.
+    pub(super) fn leases_in_use(&mut self, state: &State) -> Result<(), Fault> {
+        for terms in &self.taken.leases {
+            lease::bound(state, terms)?;
+            crash::point(Step::InUseWritten);
+        }
+        self.taken.host = None;
+        Ok(())
+    }
+
+    /// This process, and the host's boot.
+    fn owner(&self) -> Result<(ProcessId, String), Fault> {
+        let root = self.taken.root;
+        let doing = || Fault::io("finding this process");
+        let owner = ProcessId::of(root, std::process::id())
+            .and_then(|own| own.ok_or(io::ErrorKind::NotFound.into()))
+            .map_err(doing())?;
+        let boot = state::boot(root)
+            .map_err(io::Error::other)
+            .map_err(doing())?;
+        Ok((owner, boot))
     }
 
     /// Writes down what is about to change of the host: `cgroup` is the guest's folder, below the host's root. Nothing was
@@ -124,15 +183,10 @@ impl<'a> Assigned<'a> {
                 binding: Binding::plan(root, bdf, VFIO_PCI).map_err(|error| failed(bdf, &error))?,
                 device: identity(root, bdf),
                 before: None,
+                lease: function.lease.clone(),
             });
         }
-        let doing = || Fault::io("finding this process");
-        let owner = ProcessId::of(root, std::process::id())
-            .and_then(|own| own.ok_or(io::ErrorKind::NotFound.into()))
-            .map_err(doing())?;
-        let boot = state::boot(root)
-            .map_err(io::Error::other)
-            .map_err(doing())?;
+        let (owner, boot) = self.owner()?;
         let changes = Changes::new(&self.plan.name, owner, boot, functions, cgroup);
         self.taken.journal = Some(Journal::begin(state, changes)?);
         crash::point(Step::JournalWritten);
@@ -288,6 +342,8 @@ impl<'a> Taken<'a> {
             functions,
             root,
             reserved: Vec::new(),
+            host: None,
+            leases: Vec::new(),
             journal: None,
             bound: Vec::new(),
             devices: Vec::new(),

@@ -99,7 +99,7 @@ impl Keeper<'_> {
         let unclosed = jail.and_then(|jail| jail.close().err());
         crash::point(Step::JailClosed);
         drop(name);
-        let mut left = released.end(&self.options.state, unclosed.into_iter().collect());
+        let mut left = released.end(&self.options.state, unclosed.into_iter().collect(), log);
         left.extend(unwiped);
         // A device that goes on after its guest has ended is told of, too.
         if let Err(error) = self.rest(Ask::Finish) {
@@ -144,6 +144,7 @@ impl Keeper<'_> {
         let speaker = guarded.speaker.map(|speaker| speaker.pid);
         stats.supervisor = self.supervisor.or(speaker).unwrap_or(0);
         let files = &*tenant.files.insert(Files::open(plan)?);
+        assigned.take_leases(&options.state)?;
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
         let bound = again(plan, self.replan)?;
@@ -164,13 +165,15 @@ impl Keeper<'_> {
         ram.forget_view();
         stats.step("sealed", log);
 
+        assigned.leases_in_use(&options.state)?;
         // What needed more is done: files, devices, memory, cgroups.
+        let has_nics = plan.leases().any(|lease| lease.interface.is_some());
         #[cfg(not(feature = "breakout"))]
-        own::keep_capabilities()?;
+        own::keep_capabilities(has_nics)?;
         #[cfg(feature = "breakout")]
         match &options.breakout {
             Some(asked) if asked.leaves_layers_away() => jail.lift_own_limits()?,
-            Some(_) | None => own::keep_capabilities()?,
+            Some(_) | None => own::keep_capabilities(has_nics)?,
         }
         let inspector = Inspector {
             plan,

@@ -24,8 +24,10 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
-    state::{Identity, InUse, Journal, Record, State},
+    sriov::{Hands, LeaseTerms},
+    state::{Identity, InUse, Journal, Record, State, boot},
     sys::crash::{self, Step},
+    vf::{KernelHands, lease},
 };
 
 /// How long the host may take to unbind or remove a function, once nobody has it open.
@@ -75,17 +77,34 @@ impl Taken<'_> {
             }
         }
         let is_restored = left.is_empty();
-        left.extend(self.quarantine(&unclean, state, log));
+        let quarantine = Quarantine {
+            guest: self.guest.to_owned(),
+            functions: self.functions,
+            root: root.clone(),
+        };
+        left.extend(quarantine.put(&unclean, state, log));
         crash::point(Step::GivenBack);
         Released {
             left,
             journal: self.journal.filter(|_| is_restored),
+            leases: self.leases,
+            quarantine,
             _reserved: self.reserved,
         }
     }
+}
 
+/// Keeps functions of a guest from the next one.
+#[derive(Debug)]
+struct Quarantine {
+    guest: String,
+    functions: Vec<Bdf>,
+    root: SysRoot,
+}
+
+impl Quarantine {
     /// Puts the functions for which there is evidence into quarantine, each once.
-    fn quarantine(&self, unclean: &[(Bdf, Vec<String>)], state: &State, log: &Log) -> Vec<Report> {
+    fn put(&self, unclean: &[(Bdf, Vec<String>)], state: &State, log: &Log) -> Vec<Report> {
         let mut reports = Vec::new();
         for &bdf in &self.functions {
             let mut evidence: Vec<String> = Vec::new();
@@ -97,12 +116,12 @@ impl Taken<'_> {
                 }
             }
             // One that the host has removed will be a new one when it comes back.
-            if evidence.is_empty() || !bind::is_there(self.root, bdf) {
+            if evidence.is_empty() || !bind::is_there(&self.root, bdf) {
                 continue;
             }
             let reason = "it did not come back clean";
-            let device = identity(self.root, bdf);
-            let record = Record::new(bdf, device, reason, evidence.clone(), self.guest);
+            let device = identity(&self.root, bdf);
+            let record = Record::new(bdf, device, reason, evidence.clone(), &self.guest);
             crash::point(Step::Unclean);
             let mut report = match state.put_into_quarantine(&record) {
                 Ok(path) => {
@@ -143,16 +162,22 @@ pub(super) struct Released {
     left: Vec<Report>,
     /// `None` where a function could not be put back: that stays written down, for `narrows recover`.
     journal: Option<Journal>,
+    /// Leases that are still to be given back: an erase takes its time, and the guest's name and memory need not wait.
+    leases: Vec<LeaseTerms>,
+    quarantine: Quarantine,
     /// Until the journal is removed, which would have another run refused.
     _reserved: Vec<InUse>,
 }
 
 impl Released {
-    /// Removes the journal, unless `besides` tells of something of the host that is left. All that is left.
+    /// Gives the leases back, and removes the journal, unless `besides` tells of something of the host that is left. All that
+    /// is left.
     #[must_use]
-    pub(super) fn end(mut self, state: &State, besides: Vec<Report>) -> Vec<Report> {
-        let is_all = besides.is_empty();
+    pub(super) fn end(mut self, state: &State, besides: Vec<Report>, log: &Log) -> Vec<Report> {
+        let unreturned = self.give_back(state, log);
+        let is_all = besides.is_empty() && unreturned.is_empty();
         self.left.extend(besides);
+        self.left.extend(unreturned);
         if let Some(journal) = self.journal.filter(|_| is_all) {
             let path = journal.path().to_owned();
             if let Err(error) = journal.remove() {
@@ -162,6 +187,58 @@ impl Released {
         }
         self.left
     }
+
+    /// Gives the leases back. A VF that is not clean goes into quarantine; what is left to be done is given.
+    fn give_back(&mut self, state: &State, log: &Log) -> Vec<Report> {
+        let Quarantine { guest, root, .. } = &self.quarantine;
+        let mut hands = KernelHands::new(root.clone());
+        let mut left = Vec::new();
+        for terms in &self.leases {
+            let bdf = terms.vf;
+            let mut say = |line: &str| log.say(&format!("{bdf}: {line}"));
+            if !bind::is_there(root, bdf) {
+                left.extend(ended_with_vf(
+                    &mut hands, state, root, guest, terms, &mut say,
+                ));
+                continue;
+            }
+            let evidence = lease::give_back(&mut hands, state, guest, terms, &mut say);
+            if evidence.is_empty() {
+                log.say(&format!("the lease of {bdf} is given back"));
+                continue;
+            }
+            let unclean = [(bdf, evidence)];
+            let reports = self.quarantine.put(&unclean, state, log);
+            self.left.extend(reports);
+        }
+        left
+    }
+}
+
+/// Ends the lease of a VF that is not there any more: its namespaces are. What could not be done.
+pub(super) fn ended_with_vf(
+    hands: &mut dyn Hands,
+    state: &State,
+    root: &SysRoot,
+    guest: &str,
+    terms: &LeaseTerms,
+    say: &mut dyn FnMut(&str),
+) -> Option<Report> {
+    let evidence = match boot(root) {
+        Ok(boot) => lease::give_back_gone(hands, state, guest, &boot, terms, say),
+        Err(error) => vec![format!("the boot cannot be told: {error}")],
+    };
+    if evidence.is_empty() {
+        return None;
+    }
+    let mut report = Report::new(
+        ErrorId::HostNotRestored,
+        format!("the lease of {} by guest {guest} is not ended", terms.vf),
+        "",
+        "put right what is said above, then: narrows recover",
+    );
+    report.why = evidence;
+    Some(report)
 }
 
 /// What keeps a function from counting as clean: none where it is silent and as it was `before`.

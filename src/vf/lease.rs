@@ -308,9 +308,10 @@ pub fn give_back(
     }
 }
 
-/// The same for a run of an earlier boot: the VF is not what it was, and namespaces are. What could not be done.
+/// The same for a VF that is gone, with the boot or because the host has removed it: namespaces are there still. What could
+/// not be done.
 #[must_use]
-pub fn give_back_after_boot(
+pub fn give_back_gone(
     hands: &mut dyn Hands,
     state: &State,
     guest: &str,
@@ -320,10 +321,19 @@ pub fn give_back_after_boot(
 ) -> Vec<String> {
     let dirty = state.change_pf(terms.pf, &terms.anchor, |pf| {
         pf.enter(boot, terms.controller.is_some(), &now());
-        Ok(match is_leased(pf, guest, terms) && !terms.keep {
-            true => Some(dirty(pf, guest, terms)),
-            false => None,
-        })
+        if !is_leased(pf, guest, terms) {
+            return Ok(None);
+        }
+        if terms.keep
+            && let Some(record) = pf.vfs.get_mut(&terms.index)
+            && let Some(lease) = &mut record.lease
+        {
+            lease.run = None;
+        }
+        Ok(Some(match terms.keep {
+            true => Vec::new(),
+            false => dirty(pf, guest, terms),
+        }))
     });
     match dirty {
         Ok(None) => Vec::new(),

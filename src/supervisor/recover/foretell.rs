@@ -9,6 +9,8 @@ use iommu::{
 use super::{is_of_this_boot, not_recovered};
 use crate::{
     error::Report,
+    spec::host::Eraser,
+    sriov::LeaseTerms,
     state::{Changes, ProcessId},
     supervisor::log::Log,
 };
@@ -19,6 +21,9 @@ pub(super) fn foretell(root: &SysRoot, changes: &Changes, log: &Log) -> Vec<Repo
         Ok(true) => {}
         Ok(false) => {
             log.say("the host has booted since: only the journal would be removed");
+            for terms in changes.functions.iter().filter_map(|f| f.lease.as_ref()) {
+                foretell_lease(terms, log);
+            }
             return Vec::new();
         }
         Err(report) => return vec![report],
@@ -52,6 +57,25 @@ pub(super) fn foretell(root: &SysRoot, changes: &Changes, log: &Log) -> Vec<Repo
             or_none(taken.binding.driver_before()),
             or_none(now.as_deref())
         ));
+        if let Some(terms) = &taken.lease {
+            foretell_lease(terms, log);
+        }
     }
     Vec::new()
+}
+
+fn foretell_lease(terms: &LeaseTerms, log: &Log) {
+    let (vf, pool) = (terms.vf, &terms.pool);
+    log.say(&match terms.keep {
+        true => format!("{vf} would be set to what pool {pool} rests as, and stay the guest's"),
+        false => format!("{vf} would be set to what pool {pool} rests as, and its lease ended"),
+    });
+    if !terms.keep && terms.erase != Eraser::None {
+        for namespace in terms.namespaces.iter().filter(|its| !its.is_shared) {
+            log.say(&format!(
+                "namespace {} would be erased, if the guest had it",
+                namespace.nsid
+            ));
+        }
+    }
 }

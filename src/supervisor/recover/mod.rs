@@ -16,10 +16,11 @@ use std::{
 use iommu::{bdf::Bdf, sysfs::SysRoot};
 
 use self::{cgroups::remove_cgroups, foretell::foretell, functions::take_over};
-use super::{assign::Taken, log::Log, processes};
+use super::{assign::Taken, log::Log, processes, release::ended_with_vf};
 use crate::{
     error::{ErrorId, Report},
     state::{Changes, Claim, InUse, Journal, Left, Remains, Running, State, boot},
+    vf::KernelHands,
 };
 
 /// How long the kernel may take to close what a process had that was killed.
@@ -128,7 +129,7 @@ fn put_right(root: &SysRoot, state: &State, journal: Journal, log: &Log) -> Vec<
         Ok(true) => {}
         Ok(false) => {
             log.say("the host has booted since: nothing of it is left");
-            return removed(state, journal);
+            return after_boot(root, state, journal, log);
         }
         Err(report) => return vec![report],
     }
@@ -155,9 +156,39 @@ fn put_right(root: &SysRoot, state: &State, journal: Journal, log: &Log) -> Vec<
         (None, _) => {}
     }
     left.extend(take_over(&mut taken, &changes.functions, log));
+    // A VF that somebody may still drive is not given back: it is done the next time, with what stands in the way.
+    if left.is_empty() {
+        let functions = changes.functions.iter();
+        taken.leases = functions.filter_map(|f| f.lease.clone()).collect();
+    }
     taken.journal = Some(journal);
     // What stands in the way keeps the journal, for the next time.
-    taken.release(state, log).end(state, left)
+    taken.release(state, log).end(state, left, log)
+}
+
+/// Ends the leases of a run of another boot: namespaces outlive it. What could not be done keeps the journal.
+fn after_boot(root: &SysRoot, state: &State, journal: Journal, log: &Log) -> Vec<Report> {
+    let changes = journal.changes().clone();
+    let mut hands = KernelHands::new(root.clone());
+    let mut left = Vec::new();
+    for terms in changes.functions.iter().filter_map(|f| f.lease.as_ref()) {
+        let _lock = match InUse::take(state, terms.vf, &format!("{} (recovered)", changes.guest)) {
+            Ok(lock) => lock,
+            Err(report) => {
+                left.push(report);
+                continue;
+            }
+        };
+        let mut say = |line: &str| log.say(&format!("{}: {line}", terms.vf));
+        let guest = &changes.guest;
+        left.extend(ended_with_vf(
+            &mut hands, state, root, guest, terms, &mut say,
+        ));
+    }
+    match left.is_empty() {
+        true => removed(state, journal),
+        false => left,
+    }
 }
 
 /// Whether the host has not booted since; what another boot had is gone.

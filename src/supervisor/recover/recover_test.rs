@@ -46,6 +46,7 @@ impl Scene {
             binding,
             device: Identity::default(),
             before: None,
+            lease: None,
         };
         let owner = ProcessId { pid: 7, start: 77 };
         let cgroup = cgroup.map(PathBuf::from);

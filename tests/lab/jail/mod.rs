@@ -487,7 +487,7 @@ fn spawns_and_ends_a_life_with_the_keepers_capabilities() {
         processes: &[std::process::id()],
     };
     let jail = Jail::make(Ids::take(&State::new("/tmp/keeper-state")).unwrap(), &wish).unwrap();
-    own::keep_capabilities().unwrap();
+    own::keep_capabilities(false).unwrap();
     let capabilities = rustix::thread::capabilities(None).unwrap();
     let kept = KEEPER
         .iter()

@@ -35,12 +35,12 @@ mod words;
 pub use self::{
     baseline::baseline,
     check_nvme::erase_how,
+    choose::{LeaseTerms, LeasedNamespace, PoolsView, candidates, choose, foreign, held, terms_of},
     desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf, Restored, WithoutMac, desired},
     drift::{Drift, drift},
     export::{
         Inventory, InventoryLink, InventoryPf, InventoryPool, InventoryVf, InventoryVfs, inventory,
     },
-    choose::{LeaseTerms, LeasedNamespace, PoolsView, candidates, choose, foreign, held, terms_of},
     facts::{
         Anchor, Flexible, KindFacts, Managed, Namespace, NamespaceId, NicAttributes, NicFacts,
         NvmeCan, NvmeFacts, Observed, PfFacts, Resource, Secondary, Unread, Use, Used, Uses,

@@ -201,6 +201,17 @@ fn who_has_a_functions_lock_believes_no_owner_of_a_journal() {
 }
 
 #[test]
+fn a_journal_of_the_version_before_leases_is_read() {
+    let scene = Scene::new("version-1");
+    let (state, host) = (scene.state(), scene.host(&[]));
+    let path = scene.begin("web", 7).path().to_owned();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("\"lease\""), "{text}");
+    fs::write(&path, text.replace("\"version\": 2", "\"version\": 1")).unwrap();
+    assert_eq!(dead(&state, &host).len(), 1);
+}
+
+#[test]
 fn a_damaged_journal_withholds_every_function() {
     let scene = Scene::new("damaged");
     let (state, host) = (scene.state(), scene.host(&[]));
@@ -210,8 +221,8 @@ fn a_damaged_journal_withholds_every_function() {
         (String::new(), "EOF"),
         (good[..good.len() / 2].to_owned(), "EOF"),
         (
-            good.replace("\"version\": 1", "\"version\": 2"),
-            "version 2",
+            good.replace("\"version\": 2", "\"version\": 3"),
+            "version 3",
         ),
         (good.replace("\"guest\"", "\"host\""), "host"),
         (good.replace("\"start\": 77", "\"start\": -1"), "-1"),

@@ -1,1 +1,628 @@
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Barrier,
+    thread,
+};
 
+use super::*;
+use crate::{
+    spec::host::{Mbps, Vlan, VlanProto},
+    sriov::{
+        Anchor, AttributeValue, KindFacts, Namespace, NamespaceId, NicAttributes, NicFacts,
+        NvmeCan, NvmeFacts, PfFacts, ResourceKind, Secondary, Seen, VfFacts, VfRecord,
+    },
+};
+
+fn bdf(text: &str) -> Bdf {
+    text.parse().unwrap()
+}
+
+fn nic() -> Bdf {
+    bdf("0000:01:00.0")
+}
+
+fn disk() -> Bdf {
+    bdf("0000:02:00.0")
+}
+
+fn holder() -> Holder {
+    Holder {
+        pid: 7,
+        start: 8,
+        boot: "boot".to_owned(),
+    }
+}
+
+/// A machine that obeys, as far as it is told to, and counts what it is asked.
+struct Machine {
+    observed: RefCell<Observed>,
+    /// Steps that are carried out before the process dies; `None`: it lives.
+    left: Cell<Option<usize>>,
+    /// Steps of this kind are said to be done, and are not.
+    ignores: Option<fn(&Step) -> bool>,
+    /// What was erased.
+    erased: RefCell<Vec<u32>>,
+    asked: Cell<usize>,
+}
+
+fn pf(bdf: Bdf, kind: KindFacts, vf: &str) -> PfFacts {
+    let is_nic = matches!(kind, KindFacts::Nic(_));
+    PfFacts {
+        bdf,
+        anchor: Anchor::Slot(bdf),
+        vendor: 0x8086,
+        device: 1,
+        driver: Some("igb".to_owned()),
+        numa: None,
+        root: "pci0000:00".to_owned(),
+        total: 7,
+        count: 1,
+        is_probed: Some(false),
+        group: Some(1),
+        kind,
+        vfs: vec![VfFacts {
+            index: 0,
+            bdf: self::bdf(vf),
+            driver: None,
+            driver_override: None,
+            group: Some(2),
+            group_size: 1,
+            interfaces: Vec::new(),
+            nic: is_nic.then(rest),
+        }],
+    }
+}
+
+fn rest() -> NicAttributes {
+    NicAttributes {
+        mac: Some("02:00:00:00:00:01".parse().unwrap()),
+        vlan: Some(Vlan::NONE),
+        spoofchk: Some(true),
+        trust: Some(false),
+        min_tx: Some(Mbps(0)),
+        max_tx: Some(Mbps(0)),
+        ..NicAttributes::default()
+    }
+}
+
+fn leased() -> NicAttributes {
+    NicAttributes {
+        vlan: Some(Vlan {
+            id: 101,
+            qos: 0,
+            proto: VlanProto::Dot1q,
+        }),
+        max_tx: Some(Mbps(500)),
+        ..rest()
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        let namespace = |attached: &[u16]| Namespace {
+            size: 16 << 20,
+            block: 512,
+            is_shared: false,
+            id: NamespaceId::None,
+            attached: attached.iter().copied().collect::<BTreeSet<u16>>(),
+            block_device: None,
+        };
+        let nvme = NvmeFacts {
+            controller: "nvme0".to_owned(),
+            cntlid: 0,
+            serial: "S".to_owned(),
+            model: "M".to_owned(),
+            subnqn: "N".to_owned(),
+            capacity: 0,
+            unallocated: 0,
+            can: NvmeCan {
+                attach: true,
+                virt: true,
+                format: true,
+                ..NvmeCan::default()
+            },
+            flexible: None,
+            secondaries: vec![Secondary {
+                cntlid: 1,
+                vf: 1,
+                is_online: true,
+                queues: 3,
+                vectors: 2,
+            }],
+            namespaces: [(1, namespace(&[0])), (2, namespace(&[]))].into(),
+        };
+        let port = NicFacts {
+            interface: Some("eth0".to_owned()),
+            port: Some(0),
+            is_up: true,
+            has_carrier: true,
+            link: Some(Mbps(1000)),
+            eswitch: None,
+            address: None,
+        };
+        let mut observed = Observed::default();
+        for pf in [
+            pf(nic(), KindFacts::Nic(port), "0000:01:10.0"),
+            pf(disk(), KindFacts::Nvme(nvme), "0000:02:00.1"),
+        ] {
+            observed.pfs.insert(pf.bdf, pf);
+        }
+        Self {
+            observed: RefCell::new(observed),
+            left: Cell::new(None),
+            ignores: None,
+            erased: RefCell::default(),
+            asked: Cell::new(0),
+        }
+    }
+
+    fn nvme<T>(&self, f: impl FnOnce(&mut NvmeFacts) -> T) -> T {
+        let mut observed = self.observed.borrow_mut();
+        match &mut observed.pfs.get_mut(&disk()).unwrap().kind {
+            KindFacts::Nvme(nvme) => f(nvme),
+            _ => panic!("no NVMe"),
+        }
+    }
+
+    fn vf(&self) -> NicAttributes {
+        self.observed.borrow().pfs[&nic()].vfs[0].nic.unwrap()
+    }
+
+    fn attached(&self, nsid: u32) -> Vec<u16> {
+        self.nvme(|nvme| nvme.namespaces[&nsid].attached.iter().copied().collect())
+    }
+
+    fn set(&self, to: AttributeValue) {
+        let mut observed = self.observed.borrow_mut();
+        let vf = &mut observed.pfs.get_mut(&nic()).unwrap().vfs[0];
+        let nic = vf.nic.as_mut().unwrap();
+        match to {
+            AttributeValue::Spoofchk(on) => nic.spoofchk = Some(on),
+            AttributeValue::Trust(on) => nic.trust = Some(on),
+            AttributeValue::QueryRss(on) => nic.query_rss = Some(on),
+            AttributeValue::Mac(mac) => nic.mac = mac,
+            AttributeValue::Vlan(vlan) => nic.vlan = Some(vlan),
+            AttributeValue::Rate { min, max } => {
+                (nic.min_tx, nic.max_tx) = (Some(min), Some(max));
+            }
+            AttributeValue::State(state) => nic.state = Some(state),
+        }
+    }
+
+    fn obey(&self, step: &Step) -> Result<(), &'static str> {
+        let secondary =
+            |f: &mut dyn FnMut(&mut Secondary)| self.nvme(|nvme| f(&mut nvme.secondaries[0]));
+        match step {
+            Step::Attribute { to, .. } => self.set(*to),
+            Step::Offline { .. } => {
+                secondary(&mut |s| (s.is_online, s.queues, s.vectors) = (false, 0, 0))
+            }
+            Step::Assign { resource, to, .. } => secondary(&mut |s| match resource {
+                ResourceKind::Queues => s.queues = *to,
+                ResourceKind::Vectors => s.vectors = *to,
+            }),
+            Step::Reset { .. } => {}
+            Step::Online { .. } => secondary(&mut |s| s.is_online = true),
+            Step::Attach { nsid, cntlid, .. } => self.nvme(|nvme| {
+                let attached = &mut nvme.namespaces.get_mut(nsid).unwrap().attached;
+                match attached.is_empty() {
+                    true => attached.insert(*cntlid).then_some(()).ok_or("1/18"),
+                    false => Err("1/19"),
+                }
+            })?,
+            Step::Detach { nsid, cntlid, .. } => self.nvme(|nvme| {
+                let attached = &mut nvme.namespaces.get_mut(nsid).unwrap().attached;
+                attached.remove(cntlid).then_some(()).ok_or("1/1A")
+            })?,
+            Step::Erase { nsid, .. } => {
+                if self.attached(*nsid) != [0] {
+                    return Err("0/02");
+                }
+                self.erased.borrow_mut().push(*nsid);
+            }
+            other => panic!("no lease needs {other:?}"),
+        }
+        Ok(())
+    }
+}
+
+impl Hands for Machine {
+    fn carry_out(&mut self, step: &Step, _: &mut dyn FnMut(Percent)) -> Result<Seen, StepFault> {
+        self.asked.set(self.asked.get() + 1);
+        if self.ignores.is_some_and(|ignores| ignores(step)) {
+            return Ok(Seen::AsAsked);
+        }
+        self.obey(step).map_err(|evidence| StepFault {
+            doing: "it".to_owned(),
+            evidence: evidence.to_owned(),
+            is_busy: false,
+            is_ignored: false,
+        })?;
+        // It dies when the step is done and nothing else is: what comes next finds that.
+        match self.left.get() {
+            Some(1) => panic!("crash"),
+            left => self.left.set(left.map(|left| left - 1)),
+        }
+        Ok(Seen::AsAsked)
+    }
+
+    fn observe(&mut self) -> Result<Observed, Report> {
+        Ok(self.observed.borrow().clone())
+    }
+}
+
+/// A state folder in which both VFs are clean.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> (Self, State) {
+        let folder =
+            std::env::temp_dir().join(format!("narrows-lease-{}-{name}", std::process::id()));
+        fs::remove_dir_all(&folder).ok();
+        let state = State::new(&folder);
+        for (pf, vf) in [(nic(), "0000:01:10.0"), (disk(), "0000:02:00.1")] {
+            let clean = |records: &mut PfRecords| {
+                "boot".clone_into(&mut records.boot);
+                let record = VfRecord {
+                    bdf: bdf(vf),
+                    state: VfState::Clean,
+                    since: now(),
+                    pool: None,
+                    mac: None,
+                    lease: None,
+                };
+                records.vfs.insert(0, record);
+                Ok(())
+            };
+            state.change_pf(pf, &Anchor::Slot(pf), clean).unwrap();
+        }
+        (Self(folder), state)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn nic_terms() -> LeaseTerms {
+    LeaseTerms {
+        pool: "tenant-a".to_owned(),
+        vf: bdf("0000:01:10.0"),
+        pf: nic(),
+        anchor: Anchor::Slot(nic()),
+        index: 0,
+        interface: Some("eth0".to_owned()),
+        controller: None,
+        cntlid: None,
+        keep: false,
+        rest: rest(),
+        leased: leased(),
+        resources: None,
+        namespaces: Vec::new(),
+        erase: Eraser::Auto,
+        accept: Vec::new(),
+    }
+}
+
+fn disk_terms() -> LeaseTerms {
+    LeaseTerms {
+        pool: "fast-a".to_owned(),
+        vf: bdf("0000:02:00.1"),
+        pf: disk(),
+        anchor: Anchor::Slot(disk()),
+        interface: None,
+        controller: Some("nvme0".to_owned()),
+        cntlid: Some(1),
+        rest: NicAttributes::default(),
+        leased: NicAttributes::default(),
+        resources: Some((3, 2)),
+        namespaces: vec![LeasedNamespace {
+            nsid: 2,
+            id: NamespaceId::None,
+            size: 16 << 20,
+            block: 512,
+            is_shared: false,
+        }],
+        ..nic_terms()
+    }
+}
+
+fn record(state: &State, terms: &LeaseTerms) -> (VfState, Option<String>) {
+    let read = |records: &mut PfRecords| {
+        let record = &records.vfs[&0];
+        Ok((record.state, record.lease.as_ref().map(|l| l.guest.clone())))
+    };
+    state.change_pf(terms.pf, &terms.anchor, read).unwrap()
+}
+
+fn of_namespace(state: &State) -> NamespaceState {
+    let read = |records: &mut PfRecords| Ok(records.namespaces[&2].state);
+    state
+        .change_pf(disk(), &Anchor::Slot(disk()), read)
+        .unwrap()
+}
+
+fn give(machine: &mut Machine, state: &State, terms: &LeaseTerms) -> Vec<String> {
+    give_back(machine, state, "web", terms, &mut |_| {})
+}
+
+fn run(machine: &mut Machine, state: &State, terms: &LeaseTerms) -> Vec<String> {
+    claim(state, "web", &holder(), terms).unwrap();
+    take(machine, state, "web", terms).unwrap();
+    bound(state, terms).unwrap();
+    give(machine, state, terms)
+}
+
+#[test]
+fn a_vf_is_as_leased_while_a_guest_has_it_and_at_rest_afterwards() {
+    let (_folder, state) = Folder::new("life");
+    let mut machine = Machine::new();
+    let terms = nic_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    assert_eq!(
+        record(&state, &terms),
+        (VfState::Leased, Some("web".to_owned()))
+    );
+    take(&mut machine, &state, "web", &terms).unwrap();
+    assert_eq!(machine.vf(), leased());
+    assert_eq!(machine.asked.get(), 2, "what is so already is not set");
+    bound(&state, &terms).unwrap();
+    assert_eq!(record(&state, &terms).0, VfState::InUse);
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(machine.vf(), rest());
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(machine.asked.get(), 4, "the second return does nothing");
+}
+
+#[test]
+fn a_namespace_is_attached_for_the_guest_and_erased_after_it() {
+    let (_folder, state) = Folder::new("nvme");
+    let mut machine = Machine::new();
+    let terms = disk_terms();
+    // The primary controller was reset, and somebody left a foreign namespace attached.
+    machine.nvme(|nvme| {
+        (
+            nvme.secondaries[0].is_online,
+            nvme.secondaries[0].queues,
+            nvme.secondaries[0].vectors,
+        ) = (false, 0, 0);
+        nvme.namespaces.get_mut(&1).unwrap().attached = [1].into();
+    });
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    assert_eq!(
+        (machine.attached(1), machine.attached(2)),
+        (vec![], vec![1])
+    );
+    let secondary = machine.nvme(|nvme| nvme.secondaries[0]);
+    assert!(secondary.is_online && (secondary.queues, secondary.vectors) == (3, 2));
+    assert_eq!(of_namespace(&state), NamespaceState::Dirty);
+    bound(&state, &terms).unwrap();
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(machine.attached(2), Vec::<u16>::new());
+    assert_eq!(*machine.erased.borrow(), [2]);
+    assert_eq!(of_namespace(&state), NamespaceState::Clean);
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
+}
+
+#[test]
+fn a_kept_lease_erases_nothing_and_is_nobody_elses() {
+    let (_folder, state) = Folder::new("kept");
+    let mut machine = Machine::new();
+    let terms = LeaseTerms {
+        keep: true,
+        ..disk_terms()
+    };
+    assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+    assert!(machine.erased.borrow().is_empty());
+    assert_eq!(
+        record(&state, &terms),
+        (VfState::Leased, Some("web".to_owned()))
+    );
+    let other = claim(&state, "db", &holder(), &terms).unwrap_err();
+    assert_eq!(other.id, ErrorId::LeaseForeign);
+    assert!(other.what.contains("web"), "{other:?}");
+    assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+    // `narrows vf return`.
+    assert_eq!(
+        give(&mut machine, &state, &disk_terms()),
+        Vec::<String>::new()
+    );
+    assert_eq!(*machine.erased.borrow(), [2]);
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
+}
+
+#[test]
+fn of_eight_claims_of_one_vf_one_succeeds_and_the_others_are_told_by_whom() {
+    let (_folder, state) = Folder::new("race");
+    for round in 0..20 {
+        let start = Barrier::new(8);
+        let claims: Vec<Result<(), Report>> = thread::scope(|scope| {
+            let claim = |number: usize| {
+                let (state, start) = (&state, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    claim(state, &format!("guest-{number}"), &holder(), &nic_terms())
+                })
+            };
+            let threads: Vec<_> = (0..8).map(claim).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let winners: Vec<usize> = (0..8).filter(|number| claims[*number].is_ok()).collect();
+        assert_eq!(winners.len(), 1, "round {round}");
+        let winner = format!("guest-{}", winners[0]);
+        for refused in claims.into_iter().filter_map(Result::err) {
+            assert_eq!(refused.id, ErrorId::LeaseForeign);
+            assert!(refused.what.contains(&winner), "{refused:?}");
+        }
+        let evidence = give_back(
+            &mut Machine::new(),
+            &state,
+            &winner,
+            &nic_terms(),
+            &mut |_| {},
+        );
+        assert_eq!(evidence, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_lease_that_was_cut_off_after_any_step_is_given_back_whole() {
+    for terms in [nic_terms(), disk_terms()] {
+        for at in 1.. {
+            let (_folder, state) = Folder::new("cut");
+            let mut machine = Machine::new();
+            machine.left.set(Some(at));
+            let cut = catch_unwind(AssertUnwindSafe(|| run(&mut machine, &state, &terms)));
+            machine.left.set(None);
+            assert_eq!(
+                give(&mut machine, &state, &terms),
+                Vec::<String>::new(),
+                "step {at}"
+            );
+            assert_eq!(record(&state, &terms), (VfState::Clean, None), "step {at}");
+            assert_eq!(
+                (machine.vf(), machine.attached(2)),
+                (rest(), vec![]),
+                "step {at}"
+            );
+            if terms.controller.is_some() {
+                assert_eq!(of_namespace(&state), NamespaceState::Clean, "step {at}");
+                assert!(machine.erased.borrow().contains(&2), "step {at}");
+            }
+            // And it can be leased again.
+            assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+            if cut.is_ok() {
+                assert!(at > 4, "there are more steps than {at}");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_come_to_rest_is_evidence_and_stays_dirty() {
+    let (_folder, state) = Folder::new("ignored");
+    let mut machine = Machine::new();
+    let terms = nic_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    machine.ignores = Some(|step| {
+        matches!(
+            step,
+            Step::Attribute {
+                to: AttributeValue::Vlan(_),
+                ..
+            }
+        )
+    });
+    let evidence = give(&mut machine, &state, &terms);
+    assert!(evidence[0].contains("not at rest"), "{evidence:?}");
+    assert_eq!(
+        record(&state, &terms),
+        (VfState::Dirty, Some("web".to_owned()))
+    );
+    machine.ignores = None;
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
+}
+
+#[test]
+fn a_driver_that_ignores_an_attribute_keeps_the_guest_from_starting() {
+    let (_folder, state) = Folder::new("deaf");
+    let mut machine = Machine::new();
+    machine.ignores = Some(|step| matches!(step, Step::Attribute { .. }));
+    let terms = nic_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    let report = take(&mut machine, &state, "web", &terms).unwrap_err();
+    assert_eq!(report.id, ErrorId::StepNotDone);
+}
+
+#[test]
+fn a_namespace_in_another_format_than_before_the_guest_is_evidence() {
+    let (_folder, state) = Folder::new("format");
+    let mut machine = Machine::new();
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().block = 4096);
+    let evidence = give(&mut machine, &state, &terms);
+    assert!(evidence[0].contains("in blocks of 4096"), "{evidence:?}");
+    assert_eq!(of_namespace(&state), NamespaceState::Dirty);
+}
+
+#[test]
+fn a_dirty_namespace_goes_to_its_last_guest_only() {
+    let (_folder, state) = Folder::new("foreign-data");
+    let terms = disk_terms();
+    let dirty = |records: &mut PfRecords| {
+        mark(
+            records,
+            &disk_terms().namespaces[0],
+            NamespaceState::Dirty,
+            Some("db"),
+        );
+        Ok(())
+    };
+    state.change_pf(terms.pf, &terms.anchor, dirty).unwrap();
+    let report = claim(&state, "web", &holder(), &terms).unwrap_err();
+    assert_eq!(report.id, ErrorId::RecoverNeeded);
+    assert!(report.why[0].contains("db"), "{report:?}");
+    claim(&state, "db", &holder(), &terms).unwrap();
+}
+
+#[test]
+fn after_a_reboot_namespaces_are_erased_and_leases_end_unless_they_are_kept() {
+    let (_folder, state) = Folder::new("boot");
+    for (terms, is_erased) in [
+        (disk_terms(), true),
+        (
+            LeaseTerms {
+                keep: true,
+                ..disk_terms()
+            },
+            false,
+        ),
+    ] {
+        let mut machine = Machine::new();
+        claim(&state, "web", &holder(), &terms).unwrap();
+        take(&mut machine, &state, "web", &terms).unwrap();
+        bound(&state, &terms).unwrap();
+        // The power is cut: no VF, and the drive has kept what was attached.
+        machine
+            .observed
+            .borrow_mut()
+            .pfs
+            .get_mut(&disk())
+            .unwrap()
+            .vfs
+            .clear();
+        let again = |machine: &mut Machine| {
+            give_back_gone(machine, &state, "web", "next", &terms, &mut |_| {})
+        };
+        assert_eq!(again(&mut machine), Vec::<String>::new());
+        assert_eq!(
+            *machine.erased.borrow(),
+            if is_erased { vec![2] } else { vec![] }
+        );
+        let lease = (!is_erased).then(|| "web".to_owned());
+        assert_eq!(record(&state, &terms), (VfState::Absent, lease));
+        assert_eq!(again(&mut machine), Vec::<String>::new(), "twice");
+        assert!(machine.erased.borrow().len() <= 1);
+        let clean = |records: &mut PfRecords| {
+            "boot".clone_into(&mut records.boot);
+            records.vfs.get_mut(&0).unwrap().state = VfState::Clean;
+            Ok(())
+        };
+        state.change_pf(terms.pf, &terms.anchor, clean).unwrap();
+    }
+}

@@ -133,12 +133,7 @@ impl Apply {
         self.told(&applied, awaits, warnings)
     }
 
-    fn told(
-        &self,
-        applied: &Applied,
-        awaits: Option<Duration>,
-        warnings: Vec<Report>,
-    ) -> Outcome {
+    fn told(&self, applied: &Applied, awaits: Option<Duration>, warnings: Vec<Report>) -> Outcome {
         let status = applied.exit() as u8;
         if self.json {
             let document = Document {
@@ -183,7 +178,11 @@ impl Apply {
             let what = "the plan has steps that cannot be undone";
             let fix = "read the plan; then apply it with --yes";
             let report = Report::new(ErrorId::Usage, what, why, fix);
-            vec![steps.iter().fold(report, |report, step| report.and(step.to_string()))]
+            vec![
+                steps
+                    .iter()
+                    .fold(report, |report, step| report.and(step.to_string())),
+            ]
         };
         if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
             return Err(refused("nobody is here to agree to them".to_owned()));
@@ -229,7 +228,13 @@ impl Release {
             let machine = Machine::read(root, state)?;
             let plan = planner(&machine.observed, &machine.records)?.plan;
             let status = plan.exit() as u8;
-            return Ok(super::plan::told(&plan, &machine.observed, false, color, status));
+            return Ok(super::plan::told(
+                &plan,
+                &machine.observed,
+                false,
+                color,
+                status,
+            ));
         }
         let stop = Stop::heard().map_err(|error| vec![deaf(&error)])?;
         let job = Job {
@@ -241,7 +246,9 @@ impl Release {
         };
         let mut hands = KernelHands::new(root.clone());
         let mut teller = Teller::new(self.json);
-        let applied = vf::run(&mut hands, state, &job, &mut |progress| teller.tell(&progress))?;
+        let applied = vf::run(&mut hands, state, &job, &mut |progress| {
+            teller.tell(&progress)
+        })?;
         Ok(Done::with(summary(applied.steps, &applied.plan)))
     }
 }
@@ -259,7 +266,10 @@ fn summary(steps: usize, plan: &HostPlan) -> String {
         count => format!("{count} steps done and read back\n"),
     };
     for held in &plan.held {
-        text += &format!("{} waits for guest {}: {}\n", held.vf, held.guest, held.what);
+        text += &format!(
+            "{} waits for guest {}: {}\n",
+            held.vf, held.guest, held.what
+        );
     }
     for pending in &plan.pending {
         text += &format!("{} needs more: {}\n", pending.pf, pending.what);

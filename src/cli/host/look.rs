@@ -97,12 +97,16 @@ impl Status {
             return Ok(done(status, text, Vec::new()));
         }
         let lines: Vec<String> = drift.iter().map(ToString::to_string).collect();
-        let file = applied.as_ref().map(|applied| applied.file.display().to_string());
+        let file = applied
+            .as_ref()
+            .map(|applied| applied.file.display().to_string());
         let text = status_text(
             &crate::view::host::Status {
                 rows: &rows,
                 drift: &lines,
-                applied: file.as_deref().zip(applied.as_ref().map(|one| one.at.as_str())),
+                applied: file
+                    .as_deref()
+                    .zip(applied.as_ref().map(|one| one.at.as_str())),
             },
             color,
         );
@@ -123,9 +127,17 @@ impl Import {
         created.map_err(|error| {
             let what = format!("{} cannot be written", path.display());
             let fix = "name a file that does not exist, in a folder that does";
-            vec![Report::new(ErrorId::StateUnwritable, what, error.to_string(), fix)]
+            vec![Report::new(
+                ErrorId::StateUnwritable,
+                what,
+                error.to_string(),
+                fix,
+            )]
         })?;
-        Ok(Done::with(format!("{} says what this host is now", path.display())))
+        Ok(Done::with(format!(
+            "{} says what this host is now",
+            path.display()
+        )))
     }
 }
 

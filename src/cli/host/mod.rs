@@ -138,8 +138,15 @@ impl Wanted {
     /// The plan.
     pub(super) fn plan(&self, machine: &Machine) -> HostPlan {
         let Machine { observed, records } = machine;
-        let mut plan = sriov::plan(observed, &self.desired, records, &self.profiles, self.spec.safety);
-        plan.warnings.splice(0..0, self.spec.warnings.iter().cloned());
+        let mut plan = sriov::plan(
+            observed,
+            &self.desired,
+            records,
+            &self.profiles,
+            self.spec.safety,
+        );
+        plan.warnings
+            .splice(0..0, self.spec.warnings.iter().cloned());
         plan
     }
 }

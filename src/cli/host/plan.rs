@@ -111,7 +111,12 @@ pub(super) fn told(
     status: u8,
 ) -> crate::cli::Done {
     let text = plan_text(plan, observed, is_verbose, color);
-    let said = plan.warnings.iter().chain(&plan.refusals).cloned().collect();
+    let said = plan
+        .warnings
+        .iter()
+        .chain(&plan.refusals)
+        .cloned()
+        .collect();
     debug_assert!(plan.refusals.is_empty() || status == Exit::Refused as u8);
     done(status, text, said)
 }

@@ -1,5 +1,7 @@
 //! `narrows vf`: the life of each VF.
 
+use std::io::{self, Write};
+
 use clap::{Args, Subcommand};
 use iommu::{bdf::Bdf, sysfs::SysRoot};
 use serde::Serialize;
@@ -10,9 +12,10 @@ use super::{
     written,
 };
 use crate::{
-    error::{Color, ErrorId, Report},
+    error::{Color, ErrorId, Report, exit_of, printable},
     sriov::{self, Desired},
     state::State,
+    vf,
     view::host::{Explanation, Row, rows, vf_text, vfs_text},
 };
 
@@ -70,9 +73,6 @@ struct Forget {
     /// The PF
     #[arg(value_name = "PF-BDF")]
     pf: Bdf,
-    /// Why, to be kept with the records
-    #[arg(long, value_name = "TEXT")]
-    note: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -110,7 +110,7 @@ impl Vf {
             Verb::Ls(list) => list.print(root, state, color),
             Verb::Why(why) => why.answer(root, state, color),
             Verb::Return(asked) => asked.carry_out(root, state),
-            Verb::Forget(asked) => asked.carry_out(state),
+            Verb::Forget(asked) => asked.carry_out(root, state),
         }
     }
 }
@@ -182,6 +182,69 @@ impl Why {
             warnings,
             ..Done::with(data)
         })
+    }
+}
+
+impl Return {
+    /// Returns each; one that cannot be does not keep the others.
+    fn carry_out(&self, root: &SysRoot, state: &State) -> Outcome {
+        super::host::writable(root)?;
+        let vfs = match &self.guest {
+            None => self.vfs.clone(),
+            Some(guest) => kept_by(guest, root, state)?,
+        };
+        let mut hands = vf::KernelHands::new(root.clone());
+        let (mut data, mut reports) = (String::new(), Vec::new());
+        for bdf in vfs {
+            let mut say = |line: &str| {
+                // Who does not listen any more stops nothing.
+                writeln!(io::stderr(), "{bdf}: {}", printable(line)).ok();
+            };
+            match vf::lease::return_lease(&mut hands, root, state, bdf, &mut say) {
+                Ok(guest) => data += &format!("{bdf} is given back by guest {guest}, and clean\n"),
+                Err(failed) => reports.extend(failed),
+            }
+        }
+        if reports.is_empty() {
+            return Ok(Done::with(data));
+        }
+        Ok(Done {
+            status: exit_of(&reports) as u8,
+            data,
+            warnings: reports,
+        })
+    }
+}
+
+/// The VFs that a guest keeps.
+fn kept_by(guest: &str, root: &SysRoot, state: &State) -> Result<Vec<Bdf>, Vec<Report>> {
+    let records = Machine::read(root, state)?.records;
+    let all = records.pfs.values().flat_map(|pf| pf.vfs.values());
+    let kept = all.filter(|record| {
+        let lease = record.lease.as_ref();
+        lease.is_some_and(|lease| lease.guest == guest && lease.run.is_none())
+    });
+    let kept: Vec<Bdf> = kept.map(|record| record.bdf).collect();
+    match kept.is_empty() {
+        false => Ok(kept),
+        true => Err(vec![Report::new(
+            ErrorId::NotLeased,
+            format!("guest {guest} keeps no VF"),
+            "no record of a VF names it, or it runs",
+            "narrows vf ls shows who has which VF",
+        )]),
+    }
+}
+
+impl Forget {
+    fn carry_out(&self, root: &SysRoot, state: &State) -> Outcome {
+        super::host::writable(root)?;
+        let kept = state.forget_pf(self.pf).map_err(|report| vec![report])?;
+        Ok(Done::with(format!(
+            "what was known of the VFs of {} is set aside in {}: all of it counts as dirty",
+            self.pf,
+            kept.display()
+        )))
     }
 }
 

@@ -188,15 +188,6 @@ impl<'a> Table<'a> {
     /// What is right or wrong, at `key`.
     pub(super) fn boolean(&mut self, key: &str) -> Option<Placed<bool>> {
         let (value, place) = self.take(key)?;
-        let DeValue::Boolean(value) = value else {
-            return self.wrong_type(key, "true or false", &value, place);
-        };
-        Some(Placed { value, place })
-    }
-
-    /// What is right or wrong, at `key`.
-    pub(super) fn boolean(&mut self, key: &str) -> Option<Placed<bool>> {
-        let (value, place) = self.take(key)?;
         match value {
             DeValue::Boolean(value) => Some(Placed { value, place }),
             other => self.wrong_type(key, "true or false", &other, place),

@@ -1,12 +1,14 @@
 //! What is to be done to a VF so that it is as a lease says, or as its pool rests: read from the machine, so that asking
 //! again after the half of it was done gives the other half, and nothing once all is done.
 
+use iommu::topology::VlanProto;
+
 use super::{
     choose::{LeaseTerms, LeasedNamespace},
     facts::{Namespace, NicAttributes, NvmeFacts, Observed, PfFacts},
     step::{AttributeValue, EraseHow, ResourceKind, Step},
 };
-use crate::spec::host::{Mbps, VlanProto};
+use crate::spec::host::Mbps;
 
 /// The words that `is` has different from `wanted`, each as it is and as it should be, in the order in which they are set:
 /// what protects others first. What the driver does not tell is set only where something else than nothing is wanted.
@@ -55,7 +57,7 @@ fn is_same(is: &AttributeValue, to: &AttributeValue) -> bool {
 fn is_nothing(value: &AttributeValue) -> bool {
     match value {
         AttributeValue::Trust(on) | AttributeValue::QueryRss(on) => !on,
-        AttributeValue::Vlan(vlan) => vlan.id == 0 && vlan.proto == VlanProto::Dot1q,
+        AttributeValue::Vlan(vlan) => vlan.id == 0 && vlan.proto == VlanProto::Dot1Q,
         AttributeValue::Rate { min, max } => (*min, *max) == (Mbps(0), Mbps(0)),
         AttributeValue::State(state) => *state == iommu::topology::LinkPolicy::Auto,
         AttributeValue::Mac(mac) => mac.is_none(),

@@ -94,7 +94,7 @@ fn leased() -> NicAttributes {
         vlan: Some(Vlan {
             id: 101,
             qos: 0,
-            proto: VlanProto::Dot1q,
+            proto: VlanProto::Dot1Q,
         }),
         max_tx: Some(Mbps(500)),
         ..rest()

@@ -58,24 +58,28 @@ impl Host {
 
     /// Does what was asked.
     pub(super) fn run(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
-        let writable = || match root.is_read_only() {
-            true => {
-                let why = "its devices are not here: nothing was touched";
-                Err(vec![read_only(root, "changed", why)])
-            }
-            false => Ok(()),
-        };
         match &self.verb {
             Verb::Plan(plan) => plan.show(root, state, color),
             Verb::Status(status) => status.show(root, state, color),
             Verb::Import(import) => import.write(root, state),
             Verb::Export(export) => export.print(root, state),
-            Verb::Apply(apply) => writable().and_then(|()| apply.carry_out(root, state, color)),
+            Verb::Apply(apply) => writable(root).and_then(|()| apply.carry_out(root, state, color)),
             Verb::Release(release) => {
-                writable().and_then(|()| release.carry_out(root, state, color))
+                writable(root).and_then(|()| release.carry_out(root, state, color))
             }
-            Verb::Confirm => writable().and_then(|()| apply::confirm(state)),
+            Verb::Confirm => writable(root).and_then(|()| apply::confirm(state)),
         }
+    }
+}
+
+/// Shows that this host can be changed: a machine file cannot.
+pub(super) fn writable(root: &SysRoot) -> Result<(), Vec<Report>> {
+    match root.is_read_only() {
+        true => {
+            let why = "its devices are not here: nothing was touched";
+            Err(vec![read_only(root, "changed", why)])
+        }
+        false => Ok(()),
     }
 }
 

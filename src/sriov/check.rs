@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Id, Location, Report},
-    spec::host::{Eswitch, Hold, HostSpec, Kind, PfSpec, Pool, PoolPolicy, Profile, Quirk},
+    spec::host::{
+        Eswitch, Hold, HostSpec, Kind, MacChoice, PfSpec, Pool, PoolPolicy, Profile, Quirk,
+    },
 };
 
 /// A `[[pf]]` with the PF that it means.
@@ -264,10 +266,8 @@ fn attributes(on: &Subject<'_>) -> Vec<Report> {
         let reads = on.facts.vfs.iter().find(|vf| vf.index == index);
         let reads = reads.and_then(|vf| vf.nic);
         let fixed = match wish.mac() {
-            crate::spec::host::MacChoice::Fixed(mac) => {
-                Some(("mac", AttributeValue::Mac(Some(mac))))
-            }
-            _ => None,
+            MacChoice::Fixed(mac) => Some(("mac", AttributeValue::Mac(Some(mac)))),
+            MacChoice::Range(_) | MacChoice::Generated | MacChoice::None => None,
         };
         for (key, value) in wish.values().into_iter().chain(fixed) {
             let is_read = reads.is_some_and(|nic| nic.value(value.name()) == Some(value));

@@ -211,10 +211,12 @@ pub(super) fn differences(
     is: NicAttributes,
     to: NicAttributes,
     without: WithoutMac,
+    profile: &Profile,
 ) -> Vec<Change> {
     let wanted = AttributeName::ALL.iter().filter_map(|name| to.value(*name));
     wanted
         .filter(|value| *value != AttributeValue::Mac(None) || without == WithoutMac::Clear)
+        .filter(|value| can_set(&profile.attributes, *value))
         .filter_map(|to| {
             let from = is.value(to.name())?;
             (from != to).then_some(Change {
@@ -243,9 +245,14 @@ fn attributes(pf: &Pf<'_>, vf: &DesiredVf, is: Option<&VfFacts>, plan: &mut Host
         (Tenure::Quarantined | Tenure::Returning(_), _) => return,
         (Tenure::Running(_), Some(is)) => {
             let read = is.nic.unwrap_or_default();
-            differences(read, vf.leased, WithoutMac::Leave)
+            differences(read, vf.leased, WithoutMac::Leave, pf.profile)
         }
-        (_, Some(is)) => differences(is.nic.unwrap_or_default(), vf.rest, vf.without_mac),
+        (_, Some(is)) => differences(
+            is.nic.unwrap_or_default(),
+            vf.rest,
+            vf.without_mac,
+            pf.profile,
+        ),
         (_, None) => first_settings(vf.rest, vf.without_mac, pf.profile),
     };
     if vf.without_mac == WithoutMac::Later && tenure.is_at_rest() {

@@ -142,7 +142,7 @@ fn of_vfs(pf: &Pf<'_>, all: &mut Vec<Drift>) {
             Tenure::Returning(_) => continue,
             Tenure::Free | Tenure::Kept(_) | Tenure::Quarantined => (vf.rest, vf.without_mac),
         };
-        for change in differences(is.nic.unwrap_or_default(), wanted, without) {
+        for change in differences(is.nic.unwrap_or_default(), wanted, without, pf.profile) {
             let read = change.from.map(super::step::AttributeValue::in_words);
             push(
                 change.to.name().to_string(),

@@ -71,7 +71,7 @@ impl PfFacts {
     pub fn nic(&self) -> Option<&NicFacts> {
         match &self.kind {
             KindFacts::Nic(nic) => Some(nic),
-            _ => None,
+            KindFacts::Nvme(_) | KindFacts::Other => None,
         }
     }
 
@@ -80,7 +80,7 @@ impl PfFacts {
     pub fn nvme(&self) -> Option<&NvmeFacts> {
         match &self.kind {
             KindFacts::Nvme(nvme) => Some(nvme),
-            _ => None,
+            KindFacts::Nic(_) | KindFacts::Other => None,
         }
     }
 }
@@ -248,17 +248,17 @@ pub struct Flexible {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resource {
-    /// VxFRT: all.
+    /// `VxFRT`: all.
     pub total: u32,
-    /// VxRFA: assigned to secondary controllers.
+    /// `VxRFA`: assigned to secondary controllers.
     pub assigned: u32,
-    /// VxRFAP: given to the primary controller.
+    /// `VxRFAP`: given to the primary controller.
     pub to_primary: u16,
-    /// VxPRT: the primary's own.
+    /// `VxPRT`: the primary's own.
     pub private: u16,
-    /// VxFRSM: at most for one secondary controller.
+    /// `VxFRSM`: at most for one secondary controller.
     pub most: u16,
-    /// VxGRAN: how many at a time.
+    /// `VxGRAN`: how many at a time.
     pub granularity: u16,
 }
 

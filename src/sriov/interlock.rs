@@ -154,6 +154,10 @@ pub(super) struct Judged<'a> {
 
 impl Step {
     /// Whether the PF's own traffic stops while it is done.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "a new step says so in its profile or not at all"
+    )]
     #[must_use]
     pub fn is_interrupting(&self, profile: &Profile) -> bool {
         match self {
@@ -245,6 +249,10 @@ impl Judged<'_> {
     }
 
     /// Uses of the namespaces that the steps take from the host.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "three steps take a namespace away"
+    )]
     fn of_disks(&self, uses: &[Use]) -> Vec<String> {
         let Some(nvme) = self.pf.facts.nvme() else {
             return Vec::new();
@@ -321,7 +329,7 @@ fn in_use(on: &Judged<'_>) -> Vec<String> {
         let has = match tenure {
             Tenure::Returning(_) => "had it, and it is not clean yet",
             Tenure::Kept(_) => "keeps it",
-            _ => "has it",
+            Tenure::Free | Tenure::Running(_) | Tenure::Quarantined => "has it",
         };
         Some(format!("VF {} ({}): {guest} {has}", vf.index, vf.bdf))
     })

@@ -146,7 +146,7 @@ fn absent(pf: &PfSpec, observed: &Observed) -> Report {
     let fix = match nearest(&wanted, &known) {
         Some(near) => format!("did you mean {near}?"),
         None => {
-            "see `narrows devices`; a PF needs its driver to have an interface or a serial number"
+            "see `narrows inventory`; a PF needs its driver to have an interface or a serial number"
                 .to_owned()
         }
     };

@@ -20,11 +20,17 @@ mod life;
 #[cfg(test)]
 mod life_test;
 mod macs;
+#[cfg(test)]
+mod made;
 mod matching;
 #[cfg(test)]
 pub(crate) mod model;
 mod order;
 mod plan;
+#[cfg(test)]
+mod plan_test;
+#[cfg(test)]
+mod properties_test;
 mod records;
 mod step;
 mod tenure;

@@ -213,10 +213,8 @@ fn warn_of_profile(pf: &Pf<'_>, warnings: &mut Vec<Report>) {
         ));
     }
     let manages = pf.profile.nvme.map(|rules| rules.secondary_manages);
-    let pooled = pf.wanted.vfs.iter().filter(|vf| vf.pool.is_some());
-    let is_accepted = pooled
-        .map(|vf| vf.accept.contains(&PoolOptOut::NvmeVfManages))
-        .all(|accepts| accepts);
+    let mut pooled = pf.wanted.vfs.iter().filter(|vf| vf.pool.is_some());
+    let is_accepted = pooled.all(|vf| vf.accept.contains(&PoolOptOut::NvmeVfManages));
     if manages == Some(Manages::Unknown) && !is_accepted {
         warnings.push(Report::new(
             ErrorId::NvmeVfManages,

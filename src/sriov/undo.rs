@@ -9,6 +9,10 @@ use super::{
 
 impl Step {
     /// What takes it back, in the order in which that is done.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others have a counterpart"
+    )]
     #[must_use]
     pub fn undo(&self) -> Undo {
         let mut back = self.clone();
@@ -148,6 +152,7 @@ impl Step {
     }
 
     /// Its undo, once `Seen::Namespace` has told the id of the namespace that it made.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "one step makes a namespace")]
     #[must_use]
     pub fn undo_of_namespace(&self, nsid: u32) -> Undo {
         match self.clone() {
@@ -196,6 +201,7 @@ impl Step {
     }
 
     /// The index of the VF that it is about, where it is about one.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "four steps name a VF")]
     #[must_use]
     pub fn vf(&self) -> Option<u32> {
         match self {
@@ -208,6 +214,10 @@ impl Step {
     }
 
     /// The secondary, or primary, controller that it is about, where it is about one.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "five steps name a controller"
+    )]
     #[must_use]
     pub fn cntlid(&self) -> Option<u16> {
         match self {

@@ -137,9 +137,13 @@ pub(super) fn can_set(rules: &AttributeRules, value: AttributeValue) -> bool {
         AttributeValue::Vlan(vlan) if vlan.id == 0 => !rules.vlan.is_empty(),
         AttributeValue::Vlan(vlan) => rules.vlan.contains(&vlan.proto),
         AttributeValue::Rate { min, max } => {
-            (rules.min_tx_rate || rules.max_tx_rate.is_some())
-                && (min.0 == 0 || rules.min_tx_rate)
-                && (max.0 == 0 || rules.max_tx_rate.is_some())
+            let (has_min, has_max) = (rules.min_tx_rate, rules.max_tx_rate.is_some());
+            match (min.0, max.0) {
+                (0, 0) => has_min || has_max,
+                (0, _) => has_max,
+                (_, 0) => has_min,
+                _ => has_min && has_max,
+            }
         }
         AttributeValue::State(state) => rules.state.contains(&state),
     }

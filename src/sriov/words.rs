@@ -7,6 +7,10 @@ use iommu::{addr::ByteLen, bdf::Bdf, topology::LinkPolicy};
 use super::step::{AttributeValue, EraseHow, ResourceKind, Step};
 
 impl fmt::Display for Step {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are written by `in_nvme_words`"
+    )]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link { pf, interface, up } => {
@@ -63,6 +67,10 @@ impl fmt::Display for Step {
 }
 
 impl Step {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are written by the caller"
+    )]
     fn in_nvme_words(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Offline {
@@ -123,7 +131,6 @@ impl Step {
                 name,
                 ..
             } => write!(f, "delete namespace {nsid} ({name}) of {controller}"),
-            // The others are written by the caller.
             _ => Ok(()),
         }
     }

@@ -1,8 +1,8 @@
 //! What the host does with namespaces: mounts, swap, devices built on them, and processes that have them open.
 //!
-//! Read from below: each namespace with its partitions and all that is built on them, by name and by number; then mounts,
-//! swap and open files are looked up in that. A device node under another name is not found among open files; nor are
-//! disks that the kernel itself took for ZFS, for which all controllers count as used.
+//! Read from below: each namespace with its partitions and all that is built on them, by name and by number; then
+//! mounts, swap and open files are looked up in that. A device node under another name is not found among open files; nor
+//! are disks that the kernel itself took for ZFS, for which all controllers count as used.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! What netplan's files say of VFs: by lines and their indentation. What is written in another way than in blocks counts
-//! as being about every NIC.
+//! What netplan's files say of VFs: by lines and their indentation. What is written in another way than in blocks
+//! counts as being about every NIC.
 
 use super::managers::{Device, Found, fits};
 

@@ -39,8 +39,8 @@ pub type Planner<'a> = dyn Fn(&Observed, &Records) -> Result<Planned, Vec<Report
 /// What the operator was shown before.
 #[derive(Clone, Copy, Debug)]
 pub enum Shown<'a> {
-    /// These steps, just now.
-    Steps(&'a [Step]),
+    /// This one, just now.
+    Plan(&'a HostPlan),
     /// This plan, at some time.
     Saved(&'a SavedPlan),
 }
@@ -175,7 +175,7 @@ pub(super) fn prepare(
     let steps = &planned.plan.steps;
     match job.shown {
         None => Ok(()),
-        Some(Shown::Steps(shown)) => check_shown(shown, steps),
+        Some(Shown::Plan(shown)) => check_shown(shown, steps),
         Some(Shown::Saved(plan)) => plan.check(job.file.map(|(_, text)| text), &observed, steps),
     }
     .map_err(one)?;

@@ -127,16 +127,16 @@ fn signal_finishes_the_step_and_undoes_all() {
 fn another_plan_than_the_one_that_was_shown_is_not_carried_out() {
     let folder = Folder::new("stale");
     let (state, mut machine) = (folder.state(), machine());
-    let shown = plan(&mut machine, &state, 2, 0).steps;
+    let shown = plan(&mut machine, &state, 2, 0);
     let ask = Ask {
-        shown: Some(Shown::Steps(&shown)),
+        shown: Some(Shown::Plan(&shown)),
         ..Ask::of(3, 0)
     };
     let reports = ask.run(&mut machine, &state).unwrap_err();
     assert_eq!(ids(&reports), ["plan-stale"].into());
     assert!(machine.done.is_empty());
     let ask = Ask {
-        shown: Some(Shown::Steps(&shown)),
+        shown: Some(Shown::Plan(&shown)),
         ..Ask::of(2, 0)
     };
     ask.run(&mut machine, &state).unwrap();

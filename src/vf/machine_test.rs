@@ -17,7 +17,7 @@ use crate::{
         Anchor, AttributeValue, Desired, DesiredNamespace, DesiredPf, DesiredVf, Flexible, Hands,
         HostPlan, KindFacts, NicAttributes, NicFacts, NvmeCan, NvmeFacts, Observed, Percent,
         PfFacts, Records, Resource, ResourceKind, Secondary, Seen, Step, StepFault, VfState,
-        model::Machine,
+        WithoutMac, model::Machine,
     },
     state::State,
 };
@@ -311,6 +311,7 @@ fn wanted(
             mac: facts.nic().map(|_| mac_of(index, generation)),
             ..NicAttributes::default()
         },
+        without_mac: WithoutMac::default(),
         leased: NicAttributes::default(),
         resources: None,
         namespaces: Vec::new(),
@@ -328,6 +329,7 @@ fn wanted(
         accept: Vec::new(),
         vfs: (0..count).map(vf).collect(),
         namespaces,
+        restored: None,
     }
 }
 

@@ -17,6 +17,9 @@ mod machine_test;
 mod marks;
 mod namespaces;
 mod network;
+mod planning;
+#[cfg(test)]
+mod planning_test;
 mod progress;
 mod recover;
 #[cfg(test)]
@@ -32,6 +35,7 @@ pub use self::{
     confirm::{Awaited, confirm, run_until_confirmed},
     hands::KernelHands,
     import::import,
+    planning::{planning, releasing},
     progress::{Progress, Say},
     recover::{Recovered, Unfinished, finish_leases, recover_host, unfinished},
     saved::SavedPlan,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{ErrorId, Report},
-    sriov::{KindFacts, Observed, PfFacts, Step},
+    sriov::{AttributeValue, HostPlan, KindFacts, Observed, PfFacts, Step},
 };
 
 /// The version of the file's format. A file of another one is refused.
@@ -112,13 +112,22 @@ impl SavedPlan {
     }
 }
 
-/// Shows that what was shown is what would be done.
+/// Shows that what was shown is what would be done. Addresses that were to be made at the first apply are made by now.
 ///
 /// # Errors
 /// `plan-stale` with what differs.
-pub(super) fn check_shown(shown: &[Step], steps: &[Step]) -> Result<(), Report> {
+pub(super) fn check_shown(shown: &HostPlan, steps: &[Step]) -> Result<(), Report> {
     let mut differs = Vec::new();
-    check_steps(shown, steps, &mut differs);
+    let was_later = |step: &Step| {
+        matches!(step, Step::Attribute { pf, index, to: AttributeValue::Mac(_), .. }
+            if shown.later.iter().any(|later| (later.pf, later.index) == (*pf, *index)))
+    };
+    let steps: Vec<Step> = steps
+        .iter()
+        .filter(|step| !was_later(step))
+        .cloned()
+        .collect();
+    check_steps(&shown.steps, &steps, &mut differs);
     match differs.is_empty() {
         true => Ok(()),
         false => Err(stale(

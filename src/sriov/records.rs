@@ -94,10 +94,7 @@ impl PfRecords {
         });
         record.bdf = bdf;
         // The quarantine has a record of its own: what is kept here is what the VF is once it is let go.
-        let to_keep = match to {
-            VfState::Quarantined => from,
-            to => to,
-        };
+        let to_keep = if to == VfState::Quarantined { from } else { to };
         if record.state != to_keep {
             record.state = to_keep;
             now.clone_into(&mut record.since);
@@ -110,7 +107,14 @@ impl PfRecords {
                     lease.run = None;
                 }
             }
-            _ => {}
+            Event::Created
+            | Event::ResetSeen
+            | Event::Leased
+            | Event::Bound
+            | Event::Ended
+            | Event::RestedDirty
+            | Event::Failed
+            | Event::Freed => {}
         }
         Ok(to)
     }

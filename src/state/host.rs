@@ -278,14 +278,16 @@ fn busy(file: &mut File) -> Report {
 }
 
 fn read(path: &Path, limit: u64) -> Result<Option<String>, Report> {
-    file::read_if_any(path, limit).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => damaged(path, &error.to_string()),
-        _ => Report::new(
+    file::read_if_any(path, limit).map_err(|error| {
+        if error.kind() == io::ErrorKind::InvalidData {
+            return damaged(path, &error.to_string());
+        }
+        Report::new(
             ErrorId::StateUnreadable,
             "what is kept of the host cannot be read",
             format!("{}: {error}", path.display()),
             "run as root, and see that the state folder can be read",
-        ),
+        )
     })
 }
 

@@ -277,7 +277,8 @@ fn all(
                 match entry.state {
                     StepState::Begun => entry.state = StepState::Done,
                     StepState::Planned if index < end => entry.state = StepState::Begun,
-                    _ => {}
+                    StepState::Planned | StepState::Done | StepState::Undone | StepState::Stuck => {
+                    }
                 }
             }
             if let Some(entry) = changes.steps.get_mut(at) {

@@ -60,7 +60,12 @@ pub fn recover_host(
         match &progress {
             Progress::Undoing { step, .. } => recovered.steps.push(format!("undo: {step}")),
             Progress::Begun { step, .. } => recovered.steps.push(step.clone()),
-            _ => {}
+            Progress::Percent { .. }
+            | Progress::Done { .. }
+            | Progress::LeftOut { .. }
+            | Progress::Awaiting { .. }
+            | Progress::Confirmed
+            | Progress::Failed { .. } => {}
         }
         say(progress);
     };
@@ -78,7 +83,7 @@ pub fn recover_host(
     recovered.left = left;
     let is_finished = match journal.changes().phase {
         Phase::Confirmed | Phase::Releasing => recovered.left.is_empty(),
-        _ => !is_open(&journal),
+        Phase::Applying | Phase::Awaiting | Phase::Undoing => !is_open(&journal),
     };
     if is_finished {
         recovered.left.extend(removed(journal));
@@ -155,16 +160,18 @@ fn foretold(remains: &HostRemains) -> Vec<String> {
     let is_to_go = |state: StepState| match changes.phase {
         Phase::Confirmed => false,
         Phase::Releasing => matches!(state, StepState::Planned | StepState::Begun),
-        _ => !matches!(state, StepState::Planned | StepState::Undone),
+        Phase::Applying | Phase::Awaiting | Phase::Undoing => {
+            !matches!(state, StepState::Planned | StepState::Undone)
+        }
     };
     let steps = changes.steps.iter().filter(|entry| is_to_go(entry.state));
-    match changes.phase {
-        Phase::Releasing => steps.map(|entry| entry.step.to_string()).collect(),
-        _ => steps
-            .rev()
-            .map(|entry| format!("undo: {}", entry.step))
-            .collect(),
+    if changes.phase == Phase::Releasing {
+        return steps.map(|entry| entry.step.to_string()).collect();
     }
+    steps
+        .rev()
+        .map(|entry| format!("undo: {}", entry.step))
+        .collect()
 }
 
 /// A VF that no run gave back, and that no journal tells of.

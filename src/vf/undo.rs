@@ -126,7 +126,7 @@ struct Failure {
 }
 
 impl Failure {
-    fn again(why: impl ToString) -> Self {
+    fn again(why: &dyn ToString) -> Self {
         Self {
             why: why.to_string(),
             is_final: false,
@@ -157,15 +157,15 @@ fn back(
     };
     for step in &steps {
         if !is_idempotent(step) {
-            *observed = hands.observe().map_err(Failure::again)?;
+            *observed = hands.observe().map_err(|why| Failure::again(&why))?;
             if shows(step, observed) == Some(true) {
                 continue;
             }
         }
-        marks::before(state, observed, step).map_err(Failure::again)?;
-        let seen = carry_out(hands, step, &mut |_| {}).map_err(Failure::again)?;
+        marks::before(state, observed, step).map_err(|why| Failure::again(&why))?;
+        let seen = carry_out(hands, step, &mut |_| {}).map_err(|why| Failure::again(&why))?;
         if let Some(made) =
-            marks::after(hands, state, observed, step, seen).map_err(Failure::again)?
+            marks::after(hands, state, observed, step, seen).map_err(|why| Failure::again(&why))?
         {
             *observed = made;
         }
@@ -191,7 +191,7 @@ fn undo_of(entry: &JournalStep, observed: &Observed) -> Result<Undo, Failure> {
         observed.pfs.get(pf).and_then(|facts| facts.nvme()),
     ) else {
         return Err(Failure::again(
-            "the controller does not tell its namespaces",
+            &"the controller does not tell its namespaces",
         ));
     };
     let new: Vec<u32> = nvme
@@ -208,7 +208,7 @@ fn undo_of(entry: &JournalStep, observed: &Observed) -> Result<Undo, Failure> {
     match new.as_slice() {
         [] => Ok(Undo::Nothing),
         [nsid] => Ok(entry.step.undo_of_namespace(*nsid)),
-        several => Err(Failure::again(format!(
+        several => Err(Failure::again(&format!(
             "which of the new namespaces {several:?} it has made is not known: delete it by hand"
         ))),
     }

@@ -188,10 +188,10 @@ impl<'a> Table<'a> {
     /// What is right or wrong, at `key`.
     pub(super) fn boolean(&mut self, key: &str) -> Option<Placed<bool>> {
         let (value, place) = self.take(key)?;
-        match value {
-            DeValue::Boolean(value) => Some(Placed { value, place }),
-            other => self.wrong_type(key, "true or false", &other, place),
-        }
+        let DeValue::Boolean(value) = value else {
+            return self.wrong_type(key, "true or false", &value, place);
+        };
+        Some(Placed { value, place })
     }
 
     /// The whole number at `key`, when it lies within `range`.

@@ -243,10 +243,10 @@ pub fn take(
     }
     for step in &steps {
         patiently(hands, step, &mut |_| {}).map_err(|fault| failed(fault.to_string()))?;
-        match step {
-            Step::Attribute { .. } => crash::point(Point::AttributeSet),
-            Step::Attach { .. } => crash::point(Point::NamespaceAttached),
-            _ => {}
+        if matches!(step, Step::Attribute { .. }) {
+            crash::point(Point::AttributeSet);
+        } else if matches!(step, Step::Attach { .. }) {
+            crash::point(Point::NamespaceAttached);
         }
     }
     let left = to_leased(terms, &hands.observe()?).map_err(failed)?;
@@ -643,7 +643,12 @@ fn not_clean(vf: Bdf, is: VfState) -> Report {
         format!("it is {is}, and only a clean VF goes to a guest"),
         match is {
             VfState::Absent | VfState::Created => "narrows host apply",
-            _ => "narrows recover",
+            VfState::Clean
+            | VfState::Leased
+            | VfState::InUse
+            | VfState::Dirty
+            | VfState::Sanitising
+            | VfState::Quarantined => "narrows recover",
         },
     )
 }

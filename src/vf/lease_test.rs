@@ -164,7 +164,7 @@ impl Machine {
         let mut observed = self.observed.borrow_mut();
         match &mut observed.pfs.get_mut(&disk()).unwrap().kind {
             KindFacts::Nvme(nvme) => f(nvme),
-            _ => panic!("no NVMe"),
+            KindFacts::Nic(_) | KindFacts::Other => panic!("no NVMe"),
         }
     }
 
@@ -224,7 +224,14 @@ impl Machine {
                 }
                 self.erased.borrow_mut().push(*nsid);
             }
-            other => panic!("no lease needs {other:?}"),
+            Step::Link { .. }
+            | Step::Autoprobe { .. }
+            | Step::Unbind { .. }
+            | Step::Bind { .. }
+            | Step::Destroy { .. }
+            | Step::Create { .. }
+            | Step::NamespaceCreate { .. }
+            | Step::NamespaceDelete { .. } => panic!("no lease needs {step:?}"),
         }
         Ok(())
     }

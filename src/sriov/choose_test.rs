@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     error::Location,
     spec::host::{Kind, Mbps, NicPlaces, NvmePolicy, Pool, PoolPolicy, Safety, Vlan},
-    sriov::{DesiredPf, KindFacts, Lease, NicFacts, PfRecords, VfFacts},
+    sriov::{DesiredPf, KindFacts, Lease, NicFacts, PfRecords, VfFacts, WithoutMac},
 };
 
 /// Two PFs of three VFs each in pool `a`: the first at node 0 with 10 Gbit/s, the second at node 1 with 25.
@@ -46,6 +46,7 @@ impl Host {
     fn new() -> Self {
         let mut host = Self {
             spec: HostSpec {
+                warnings: Vec::new(),
                 file: "host.toml".into(),
                 text: String::new(),
                 confirm_within: None,
@@ -97,6 +98,7 @@ impl Host {
             };
             host.observed.pfs.insert(pf(port), facts);
             let wanted = |index| DesiredVf {
+                without_mac: WithoutMac::Leave,
                 index,
                 pool: Some("a".to_owned()),
                 rest: at_rest(),
@@ -107,6 +109,7 @@ impl Host {
                 accept: Vec::new(),
             };
             let desired = DesiredPf {
+                restored: None,
                 bdf: pf(port),
                 profile: String::new(),
                 count: 3,

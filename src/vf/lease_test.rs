@@ -8,9 +8,11 @@ use std::{
     thread,
 };
 
+use iommu::topology::VlanProto;
+
 use super::*;
 use crate::{
-    spec::host::{Mbps, Vlan, VlanProto},
+    spec::host::{Mbps, Vlan},
     sriov::{
         Anchor, AttributeValue, KindFacts, Namespace, NamespaceId, NicAttributes, NicFacts,
         NvmeCan, NvmeFacts, PfFacts, ResourceKind, Secondary, Seen, VfFacts, VfRecord,

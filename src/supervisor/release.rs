@@ -96,15 +96,20 @@ impl Taken<'_> {
 
 /// Keeps functions of a guest from the next one.
 #[derive(Debug)]
-struct Quarantine {
-    guest: String,
-    functions: Vec<Bdf>,
-    root: SysRoot,
+pub(super) struct Quarantine {
+    pub(super) guest: String,
+    pub(super) functions: Vec<Bdf>,
+    pub(super) root: SysRoot,
 }
 
 impl Quarantine {
     /// Puts the functions for which there is evidence into quarantine, each once.
-    fn put(&self, unclean: &[(Bdf, Vec<String>)], state: &State, log: &Log) -> Vec<Report> {
+    pub(super) fn put(
+        &self,
+        unclean: &[(Bdf, Vec<String>)],
+        state: &State,
+        log: &Log,
+    ) -> Vec<Report> {
         let mut reports = Vec::new();
         for &bdf in &self.functions {
             let mut evidence: Vec<String> = Vec::new();

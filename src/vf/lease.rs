@@ -13,6 +13,7 @@ use std::{
 
 use iommu::{bdf::Bdf, sysfs::SysRoot};
 
+use super::Unfinished;
 use crate::{
     error::{ErrorId, Report},
     host,
@@ -372,6 +373,40 @@ pub fn return_lease(
     );
     report.why = evidence;
     Err(vec![report])
+}
+
+/// Gives back a VF that a dead run had and that no journal tells of, by the lease on record; who calls has its lock. What
+/// keeps it from counting as clean. A kept lease stays its guest's.
+///
+/// # Errors
+/// What keeps host file, machine or records from being read; `not-leased`.
+pub fn finish(
+    hands: &mut dyn Hands,
+    root: &SysRoot,
+    state: &State,
+    one: &Unfinished,
+    is_there: bool,
+    say: &mut dyn FnMut(&str),
+) -> Result<Vec<String>, Vec<Report>> {
+    let Some(pools) = Pools::read(root, state)? else {
+        return Err(vec![unapplied_host()]);
+    };
+    let bdf = one.record.bdf;
+    let (guest, mut terms) = held(bdf, &pools.view()).map_err(|report| vec![report])?;
+    terms.keep = one.record.lease.as_ref().is_some_and(|lease| lease.keep);
+    if !is_there {
+        let boot = &pools.observed.boot;
+        return Ok(give_back_gone(hands, state, &guest, boot, &terms, say));
+    }
+    let reset = Step::Reset {
+        pf: one.pf,
+        index: one.index,
+        vf: Some(bdf),
+    };
+    if let Err(fault) = hands.carry_out(&reset, &mut |_| {}) {
+        return Ok(vec![format!("{reset}: {fault}")]);
+    }
+    Ok(give_back(hands, state, &guest, &terms, say))
 }
 
 /// Notes that the guest has ended; whether there is anything to give back.

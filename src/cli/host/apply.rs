@@ -17,9 +17,9 @@ use crate::{
     cli::{Done, Outcome, written},
     error::{Color, ErrorId, Exit, Id, Report},
     spec::host::{HostSpec, Profiles, Safety, duration},
-    sriov::{self, HostPlan, Observed, Records, Step, Undo},
+    sriov::{self, HostPlan, Observed, Step, Undo},
     state::State,
-    vf::{self, Applied, Awaited, Job, KernelHands, Planned, Progress, SavedPlan, Shown, Stop},
+    vf::{self, Applied, Awaited, Job, KernelHands, Progress, SavedPlan, Shown, Stop},
     view::host::plan_text,
 };
 
@@ -92,11 +92,8 @@ impl Apply {
         if self.boot {
             await_pfs(root, state, &spec, &profiles)?;
         }
-        let planner = |observed: &Observed, records: &Records| {
-            let desired = sriov::desired(&spec, observed, records, &profiles)?;
-            let plan = sriov::plan(observed, &desired, records, &profiles, safety);
-            Ok(Planned { desired, plan })
-        };
+        let spec = HostSpec { safety, ..spec };
+        let planner = vf::planning(&spec, &profiles);
         // Looked at first, so that what cannot be undone is agreed to before anything is locked.
         let machine = Machine::read(root, state)?;
         let shown = planner(&machine.observed, &machine.records)?.plan;
@@ -107,7 +104,10 @@ impl Apply {
         let stop = Stop::heard().map_err(|error| vec![deaf(&error)])?;
         let job = Job {
             planner: &planner,
-            shown: saved.as_ref().map(Shown::Saved),
+            shown: Some(match &saved {
+                Some(saved) => Shown::Saved(saved),
+                None => Shown::Plan(&shown),
+            }),
             verb: vf::Verb::Apply,
             file: Some((&spec.file, &spec.text)),
             is_stopped: &|| stop.is_asked(),
@@ -215,15 +215,14 @@ impl Release {
                 "narrows host status shows what is there",
             )]);
         };
-        let profiles = match state.applied().map_err(one)? {
-            Some(applied) => Profiles::load(&HostSpec::parse(&applied.file, &applied.text)?)?,
-            None => Profiles::built_in(),
+        let (profiles, safety) = match state.applied().map_err(one)? {
+            Some(applied) => {
+                let spec = HostSpec::parse(&applied.file, &applied.text)?;
+                (Profiles::load(&spec)?, spec.safety)
+            }
+            None => (Profiles::built_in(), Safety::default()),
         };
-        let planner = |observed: &Observed, records: &Records| {
-            let desired = sriov::baseline(&before, observed);
-            let plan = sriov::plan(observed, &desired, records, &profiles, Safety::default());
-            Ok(Planned { desired, plan })
-        };
+        let planner = vf::releasing(&before, &profiles, safety);
         if self.dry_run {
             let machine = Machine::read(root, state)?;
             let plan = planner(&machine.observed, &machine.records)?.plan;

@@ -7,6 +7,7 @@
 mod cgroups;
 mod foretell;
 mod functions;
+mod host;
 
 use std::{
     io, thread,
@@ -60,7 +61,7 @@ pub struct Recovered {
 /// `state-unreadable`.
 pub fn recover(root: &SysRoot, state: &State, asked: &Asked<'_>) -> Result<Vec<Recovered>, Report> {
     let is_asked = |guest: Option<&str>| asked.guest.is_none() || asked.guest == guest;
-    let mut all = Vec::new();
+    let (mut all, mut hosts) = (Vec::new(), Vec::new());
     for left in state.left_behind(root)? {
         match left {
             Left::Damaged { guest, report } if is_asked(guest.as_deref()) => all.push(Recovered {
@@ -81,9 +82,18 @@ pub fn recover(root: &SysRoot, state: &State, asked: &Asked<'_>) -> Result<Vec<R
                     left,
                 });
             }
-            // Of the host: `vf::recover`.
+            Left::Host(remains) if asked.guest.is_none() => hosts.push(remains),
             Left::Damaged { .. } | Left::Dead(_) | Left::Host(_) => {}
         }
+    }
+    // After the runs: what an apply changed was there before them, or is not what they had.
+    all.extend(
+        hosts
+            .iter()
+            .map(|remains| host::change(root, state, remains, asked)),
+    );
+    if asked.guest.is_none() {
+        all.extend(host::leases(root, state, asked)?);
     }
     Ok(all)
 }

@@ -9,9 +9,13 @@ use std::{
     process::Command,
 };
 
-use iommu::{bdf::Bdf, sysfs::SysRoot, topology::LinkPolicy};
+use iommu::{
+    bdf::Bdf,
+    sysfs::SysRoot,
+    topology::{LinkPolicy, VlanProto},
+};
 use narrows::{
-    spec::host::{Mbps, Vlan, VlanProto},
+    spec::host::{Mbps, Vlan},
     sriov::{
         AttributeValue, EraseHow, Hands, Observed, Percent, ResourceKind, Seen, Step, StepFault,
     },

@@ -15,13 +15,13 @@ fn guest_cannot_leave_its_vlan() {
     let words = "net:10.9.0.2/24,ping:10.9.0.1,vlan:102:10.9.2.2/24,ping:10.9.2.1";
     let interface = host::fact("NIC_IF");
     host::shell(&format!(
-        "ip link add link {interface} name tag102 type vlan id 102; ip address add 10.9.2.1/24 dev tag102; \
-         ip link set tag102 up"
+        "/usr/bin/ip link add link {interface} name tag102 type vlan id 102; /usr/bin/ip address add 10.9.2.1/24 dev tag102; \
+         /usr/bin/ip link set tag102 up"
     ));
     let inside = GuestFile::small("inside", words).pool("tenant-a").run();
     // The same guest in a pool without a VLAN reaches both: it is the VLAN that stopped it.
     let control = GuestFile::small("control", words).pool("open").run();
-    host::shell("ip link del tag102");
+    host::shell("/usr/bin/ip link del tag102");
     assert_eq!(received(&inside, "10.9.0.1"), 0, "{}", inside.text());
     assert_eq!(received(&inside, "10.9.2.1"), 0, "{}", inside.text());
     assert_eq!(received(&control, "10.9.0.1"), 3, "{}", control.text());
@@ -53,7 +53,7 @@ fn guest_cannot_take_another_mac() {
     // Control: a VF that the host trusts may.
     let interface = host::fact("NIC_IF");
     host::shell(&format!(
-        "ip link set dev {interface} vf 6 trust on; ip link set dev {interface} vf 6 mac 00:00:00:00:00:00"
+        "/usr/bin/ip link set dev {interface} vf 6 trust on; /usr/bin/ip link set dev {interface} vf 6 mac 00:00:00:00:00:00"
     ));
     let control = GuestFile::small("trusted", "net:10.9.0.3/24,mac:02deadbeef01").device_with(
         &super::vf("NIC_PF", 6),
@@ -65,7 +65,9 @@ fn guest_cannot_take_another_mac() {
         "echo 7 > /sys/bus/pci/devices/{}/sriov_numvfs",
         host::fact("NIC_PF")
     ));
-    host::shell(&format!("ip link set dev {interface} vf 6 trust on"));
+    host::shell(&format!(
+        "/usr/bin/ip link set dev {interface} vf 6 trust on"
+    ));
     let control = control.start();
     let (_, control) = control.end();
     assert!(control.text().contains("status=ok"), "{}", control.text());

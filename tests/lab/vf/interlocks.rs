@@ -26,10 +26,10 @@ fn default_route_is_not_cut() {
     let file = write(&host_file());
     let interface = host::fact("NIC_IF");
     host::shell(&format!(
-        "ip route replace default via 10.9.0.254 dev {interface}"
+        "/usr/bin/ip route replace default via 10.9.0.254 dev {interface}"
     ));
     refused(file, "pf-only-route", &interface);
-    host::shell("ip route del default");
+    host::shell("/usr/bin/ip route del default");
     expect(2, &["host", "plan", file]);
 }
 

@@ -80,7 +80,7 @@ fn bare() {
         }
     }
     host::shell(&format!(
-        "ip address flush dev {interface}; ip address replace 10.9.0.1/24 dev {interface}; ip link set {interface} up"
+        "/usr/bin/ip address flush dev {interface}; /usr/bin/ip address replace 10.9.0.1/24 dev {interface}; /usr/bin/ip link set {interface} up"
     ));
 }
 

@@ -6,7 +6,10 @@ use crate::host;
 
 /// What iproute2 says of a VF: the words behind `vf N`.
 pub(super) fn link(index: u32) -> String {
-    let text = host::shell(&format!("ip link show dev {}", host::fact("NIC_IF")));
+    let text = host::shell(&format!(
+        "/usr/bin/ip link show dev {}",
+        host::fact("NIC_IF")
+    ));
     let start = format!("vf {index} ");
     text.lines()
         .find_map(|line| line.trim().strip_prefix(&start))

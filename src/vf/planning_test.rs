@@ -43,7 +43,7 @@ fn host() -> Machine {
                 nic.link = Some(Mbps(1000));
                 "igb".to_owned()
             }
-            _ => "nvme".to_owned(),
+            KindFacts::Nvme(_) | KindFacts::Other => "nvme".to_owned(),
         });
     }
     host

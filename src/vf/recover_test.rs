@@ -233,7 +233,11 @@ fn vfs_that_no_run_gave_back_are_found() {
             VfState::Leased => &[Event::Leased],
             VfState::InUse => &[Event::Leased, Event::Bound],
             VfState::Dirty => &[Event::Leased, Event::Bound, Event::Ended],
-            _ => &[
+            VfState::Absent
+            | VfState::Created
+            | VfState::Clean
+            | VfState::Sanitising
+            | VfState::Quarantined => &[
                 Event::Leased,
                 Event::Bound,
                 Event::Ended,

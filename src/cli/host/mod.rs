@@ -4,7 +4,7 @@ mod apply;
 mod look;
 mod plan;
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use iommu::sysfs::SysRoot;
@@ -113,7 +113,7 @@ impl Wanted {
     ///
     /// # Errors
     /// Whatever is wrong with the file, by itself or on this machine.
-    pub(super) fn read(file: &PathBuf, machine: &Machine) -> Result<Self, Vec<Report>> {
+    pub(super) fn read(file: &Path, machine: &Machine) -> Result<Self, Vec<Report>> {
         Self::of(HostSpec::read(file)?, machine)
     }
 

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use super::{plan_text, rows, vfs_text};
 use crate::{
     error::Color,

@@ -1,7 +1,7 @@
 //! Machine files: a host's sysfs, procfs and device nodes as one TOML file, to be read in place of a host.
 //!
-//! [`capture`] makes one of a real host, by recording what [`Inventory::read`](super::Inventory::read) and
-//! [`sriov::read_devices`](super::sriov::read_devices) look at, and scrubs it. [`open_root`] takes a folder or a machine
+//! [`capture`] makes one of a real host, by recording what [`Inventory::read`] and
+//! [`sriov::read_devices`] look at, and scrubs it. [`open_root`] takes a folder or a machine
 //! file for `--root`. The format is described in `hw-configs/README.md`.
 
 mod cut;

@@ -56,6 +56,7 @@ impl Breakout {
             },
             data: String::new(),
             warnings: Vec::new(),
+            refusals: Vec::new(),
         })
     }
 }

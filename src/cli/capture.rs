@@ -65,6 +65,7 @@ impl Capture {
             status: Exit::Done as u8,
             data,
             warnings: incomplete(&machine).into_iter().collect(),
+            refusals: Vec::new(),
         })
     }
 

@@ -139,6 +139,8 @@ struct Done {
     status: u8,
     data: String,
     warnings: Vec<Report>,
+    /// What a verb that was to look has found in the way, said after the rest.
+    refusals: Vec<Report>,
 }
 
 impl Done {
@@ -148,6 +150,7 @@ impl Done {
             status: Exit::Done as u8,
             data,
             warnings: Vec::new(),
+            refusals: Vec::new(),
         }
     }
 }
@@ -194,6 +197,10 @@ pub fn main(arguments: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
             let printed = warned.and_then(|()| match done.data.as_str() {
                 "" => Ok(()),
                 data => renderer.data(data),
+            });
+            let printed = printed.and_then(|()| match done.refusals.as_slice() {
+                [] => Ok(()),
+                refusals => renderer.errors(refusals),
             });
             (done.status, printed)
         }
@@ -322,6 +329,7 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
         data: String::new(),
         // The supervisor has said them before it began.
         warnings: Vec::new(),
+        refusals: Vec::new(),
     })
 }
 

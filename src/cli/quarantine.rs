@@ -90,6 +90,7 @@ impl Release {
             status: Exit::Done as u8,
             data,
             warnings: Vec::new(),
+            refusals: Vec::new(),
         })
     }
 }
@@ -141,6 +142,7 @@ fn list(state: &State, as_json: bool) -> Outcome {
             true => Vec::new(),
             false => damaged,
         },
+        refusals: Vec::new(),
     })
 }
 

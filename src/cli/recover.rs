@@ -72,6 +72,7 @@ impl Recover {
                 true => Vec::new(),
                 false => left,
             },
+            refusals: Vec::new(),
         })
     }
 

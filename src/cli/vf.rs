@@ -212,6 +212,7 @@ impl Return {
             status: exit_of(&reports) as u8,
             data,
             warnings: reports,
+            refusals: Vec::new(),
         })
     }
 }

@@ -72,6 +72,7 @@ pub fn drift(
                 of_pf(&pf, &mut all);
                 of_vfs(&pf, &mut all);
                 of_namespaces(&pf, &mut all);
+                of_strange_namespaces(&pf, &mut all);
             }
             None => all.push(Drift {
                 pf: wanted.bdf,
@@ -164,6 +165,32 @@ fn of_vfs(pf: &Pf<'_>, all: &mut Vec<Drift>) {
 fn resources(is_online: bool, queues: u16, vectors: u16) -> String {
     let word = if is_online { "online" } else { "offline" };
     format!("{word}, {queues} queues, {vectors} vectors")
+}
+
+/// Namespaces that the file does not name, and that VFs of pools have.
+fn of_strange_namespaces(pf: &Pf<'_>, all: &mut Vec<Drift>) {
+    let Some(nvme) = pf.facts.nvme() else { return };
+    let is_named = |nsid: u32| {
+        let mut named = pf.wanted.namespaces.iter();
+        named.any(|one| one.nsid == Some(nsid))
+    };
+    for vf in pf.wanted.vfs.iter().filter(|vf| vf.pool.is_some()) {
+        let Some(own) = secondary(nvme, vf.index) else {
+            continue;
+        };
+        for (nsid, namespace) in &nvme.namespaces {
+            if namespace.attached.contains(&own.cntlid) && !is_named(*nsid) {
+                all.push(Drift {
+                    pf: pf.facts.bdf,
+                    vf: Some(vf.index),
+                    name: format!("namespace {nsid}"),
+                    is: "attached".to_owned(),
+                    should: "not of this VF".to_owned(),
+                    guest: pf.tenure_of(vf.index).guest().map(str::to_owned),
+                });
+            }
+        }
+    }
 }
 
 /// Namespaces of the file that somebody else has, or that are gone.

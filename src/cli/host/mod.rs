@@ -159,7 +159,7 @@ impl Wanted {
 pub(super) fn done(status: u8, data: String, warnings: Vec<Report>) -> Done {
     Done {
         status,
-        data,
         warnings,
+        ..Done::with(data)
     }
 }

@@ -55,10 +55,8 @@ fn guest_cannot_take_another_mac() {
     host::shell(&format!(
         "/usr/bin/ip link set dev {interface} vf 6 trust on; /usr/bin/ip link set dev {interface} vf 6 mac 00:00:00:00:00:00"
     ));
-    let control = GuestFile::small("trusted", "net:10.9.0.3/24,mac:02deadbeef01").device_with(
-        &super::vf("NIC_PF", 6),
-        "accept = [\"nic-vf-trusted\", \"nic-vf-no-mac\"]",
-    );
+    let control = GuestFile::small("trusted", "net:10.9.0.3/24,mac:02deadbeef01")
+        .device_with(&super::vf("NIC_PF", 6), "accept = [\"nic-vf-trusted\"]");
     // The pool's lease would put it right first, so it is taken out of the pool.
     super::expect(0, &["host", "release"]);
     host::shell(&format!(

@@ -68,6 +68,7 @@ fn bare() {
              echo 1 > /sys/bus/pci/devices/{pf}/sriov_drivers_autoprobe"
         ));
     }
+    host::shell("umount /mnt 2>/dev/null || true; rm -f /etc/systemd/network/10-nic.link");
     // What is mounted there stays.
     host::shell("rm -rf /var/lib/narrows/* /etc/narrows");
     for nsid in oracle::namespaces() {

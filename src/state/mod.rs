@@ -9,6 +9,7 @@
 //! journal/GUEST-PID-START.json   what a run changes of the host, locked by it
 //! journal/@host-PID-START.json   what an apply changes of the host, locked by it
 //! host/lock   locked by who changes the host, shared by who takes VFs; seed, baseline.json, applied.json
+//! host/confirm-PID-START   there once somebody has confirmed what that process did
 //! vfs/PF.json, vfs/PF.lock   what is kept of a PF's VFs: states, leases, addresses, namespaces; vfs/PF.forgotten
 //! uids/NUMBER  locked by the run whose processes have the users of this number
 //! ```

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Machine, Wanted, done};
 use crate::{
     cli::{Outcome, written},
-    error::{Color, ErrorId, Exit, Report},
+    error::{Color, ErrorId, Report},
     spec::host::HostSpec,
     sriov::{HostPlan, Observed},
     state::State,
@@ -111,12 +111,8 @@ pub(super) fn told(
     status: u8,
 ) -> crate::cli::Done {
     let text = plan_text(plan, observed, is_verbose, color);
-    let said = plan
-        .warnings
-        .iter()
-        .chain(&plan.refusals)
-        .cloned()
-        .collect();
-    debug_assert!(plan.refusals.is_empty() || status == Exit::Refused as u8);
-    done(status, text, said)
+    crate::cli::Done {
+        refusals: plan.refusals.clone(),
+        ..done(status, text, plan.warnings.clone())
+    }
 }

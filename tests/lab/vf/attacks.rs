@@ -60,7 +60,7 @@ fn guest_cannot_take_another_mac() {
     // The pool's lease would put it right first, so it is taken out of the pool.
     super::expect(0, &["host", "release"]);
     host::shell(&format!(
-        "echo 7 > /sys/bus/pci/devices/{}/sriov_numvfs",
+        "cd /sys/bus/pci/devices/{}; echo 0 > sriov_drivers_autoprobe; echo 7 > sriov_numvfs",
         host::fact("NIC_PF")
     ));
     host::shell(&format!(

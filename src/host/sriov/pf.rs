@@ -23,16 +23,21 @@ const DEVICES: &str = "sys/bus/pci/devices";
 /// No PF has more: a VF's number has 16 bits. A made-up machine may say anything.
 const MOST_VFS: u32 = 0xffff;
 
-/// How many functions of the bus are in each IOMMU group.
-type Groups = BTreeMap<u32, u32>;
+/// The IOMMU group of each function of the bus, and how many are in it. A link is read once: there are thousands.
+#[derive(Default)]
+struct Groups {
+    of: BTreeMap<String, u32>,
+    sizes: BTreeMap<u32, u32>,
+}
 
 /// Reads all functions with an SR-IOV capability.
 pub(super) fn read_all(root: &SysRoot, observed: &mut Observed) -> Result<(), IommuError> {
-    let (mut pfs, mut groups) = (Vec::new(), Groups::new());
+    let (mut pfs, mut groups) = (Vec::new(), Groups::default());
     for name in root.list(DEVICES)? {
         // A group is counted by its functions' links: to list every group's folder takes four times as long.
         if let Some(group) = group_of(root, &name)? {
-            *groups.entry(group).or_default() += 1;
+            groups.of.insert(name.clone(), group);
+            *groups.sizes.entry(group).or_default() += 1;
         }
         let place = format!("{DEVICES}/{name}/sriov_totalvfs");
         if let (Ok(bdf), true) = (name.parse::<Bdf>(), root.exists(place)) {
@@ -99,7 +104,7 @@ fn read(
         is_probed: root
             .read_text_if_any(folder.join("sriov_drivers_autoprobe"))?
             .map(|text| text == "1"),
-        group: group_of(root, &bdf.to_string())?,
+        group: groups.of.get(&bdf.to_string()).copied(),
         kind: KindFacts::Other,
         driver,
         vfs,
@@ -162,7 +167,7 @@ fn read_vf(root: &SysRoot, index: u32, bdf: Bdf, groups: &Groups) -> Result<VfFa
     let folder = format!("{DEVICES}/{bdf}");
     let driver = root.read_link_name(format!("{folder}/driver"))?;
     let is_hosts = driver.as_deref().is_some_and(|name| !is_placeholder(name));
-    let group = group_of(root, &bdf.to_string())?;
+    let group = groups.of.get(&bdf.to_string()).copied();
     Ok(VfFacts {
         index,
         bdf,
@@ -177,7 +182,9 @@ fn read_vf(root: &SysRoot, index: u32, bdf: Bdf, groups: &Groups) -> Result<VfFa
         },
         driver,
         group,
-        group_size: group.and_then(|id| groups.get(&id).copied()).unwrap_or(0),
+        group_size: group
+            .and_then(|id| groups.sizes.get(&id).copied())
+            .unwrap_or(0),
         nic: None,
     })
 }

@@ -19,6 +19,10 @@ use crate::spec::host::{Eswitch, Kind, Mbps, Origin, Profiles};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inventory {
+    /// The form of the document.
+    pub api_version: &'static str,
+    /// What it is.
+    pub kind: &'static str,
     /// NUMA nodes.
     pub nodes: Vec<u32>,
     /// By address.
@@ -136,6 +140,8 @@ pub fn inventory(
 ) -> Inventory {
     let mut pools: BTreeMap<String, InventoryPool> = BTreeMap::new();
     let mut all = Inventory {
+        api_version: "v1alpha1",
+        kind: "HostInventory",
         nodes: observed.nodes.clone(),
         pfs: Vec::new(),
         vfs: Vec::new(),

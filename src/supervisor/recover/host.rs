@@ -22,7 +22,12 @@ pub(super) fn change(
     let mut say = |progress: Progress| match &progress {
         Progress::Begun { step, .. } => log.say(step),
         Progress::Undoing { step, .. } => log.say(&format!("undo: {step}")),
-        _ => {}
+        Progress::Percent { .. }
+        | Progress::Done { .. }
+        | Progress::LeftOut { .. }
+        | Progress::Awaiting { .. }
+        | Progress::Confirmed
+        | Progress::Failed { .. } => {}
     };
     let mut hands = KernelHands::new(root.clone());
     match vf::recover_host(&mut hands, state, remains, asked.is_dry, &mut say) {

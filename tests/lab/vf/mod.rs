@@ -6,7 +6,7 @@ mod attacks;
 mod cycles;
 mod interlocks;
 mod leases;
-mod oracle;
+pub(crate) mod oracle;
 mod setup;
 
 use std::{fs, process::Command};
@@ -14,12 +14,12 @@ use std::{fs, process::Command};
 use crate::host;
 
 /// The host file of these tests, for this host.
-fn host_file() -> String {
+pub(crate) fn host_file() -> String {
     include_str!("lab.toml").replace("INTERFACE", &host::fact("NIC_IF"))
 }
 
 /// Writes a host file, and gives its path.
-fn write(text: &str) -> &'static str {
+pub(crate) fn write(text: &str) -> &'static str {
     fs::create_dir_all("/etc/narrows").unwrap();
     fs::write("/etc/narrows/host.toml", text).unwrap();
     "/etc/narrows/host.toml"
@@ -27,10 +27,10 @@ fn write(text: &str) -> &'static str {
 
 /// How `narrows` ended, and what it said.
 #[derive(Debug)]
-struct Said {
-    status: i32,
-    out: String,
-    err: String,
+pub(crate) struct Said {
+    pub(crate) status: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// Runs `narrows`.
@@ -45,7 +45,7 @@ fn narrows(words: &[&str]) -> Said {
 
 /// Runs `narrows`, which must end with this status.
 #[track_caller]
-fn expect(status: i32, words: &[&str]) -> Said {
+pub(crate) fn expect(status: i32, words: &[&str]) -> Said {
     let said = narrows(words);
     assert_eq!(
         said.status,
@@ -59,7 +59,7 @@ fn expect(status: i32, words: &[&str]) -> Said {
 }
 
 /// A host as after its boot, but for the PF's address: no VF, nothing remembered, no foreign attachment.
-fn bare() {
+pub(crate) fn bare() {
     let (nic, nvme) = (host::fact("NIC_PF"), host::fact("NVME_PF"));
     let interface = host::fact("NIC_IF");
     for pf in [&nic, &nvme] {
@@ -86,7 +86,7 @@ fn bare() {
 }
 
 /// A bare host that the host file was applied to.
-fn applied() -> &'static str {
+pub(crate) fn applied() -> &'static str {
     bare();
     let file = write(&host_file());
     expect(0, &["host", "apply", file]);
@@ -102,7 +102,7 @@ fn vf(pf: &str, index: u32) -> String {
 
 /// The document that a verb prints with `--json`.
 #[track_caller]
-fn document(status: i32, words: &[&str]) -> serde_json::Value {
+pub(crate) fn document(status: i32, words: &[&str]) -> serde_json::Value {
     let said = expect(status, words);
     serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{error}:\n{}", said.out))
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use crate::host;
 
 /// What iproute2 says of a VF: the words behind `vf N`.
-pub(super) fn link(index: u32) -> String {
+pub(crate) fn link(index: u32) -> String {
     let text = host::shell(&format!(
         "/usr/bin/ip link show dev {}",
         host::fact("NIC_IF")
@@ -18,12 +18,12 @@ pub(super) fn link(index: u32) -> String {
 }
 
 /// The ids of all namespaces of the subsystem.
-pub(super) fn namespaces() -> Vec<u32> {
+pub(crate) fn namespaces() -> Vec<u32> {
     ids(&host::shell("nvme list-ns /dev/nvme0 --all"))
 }
 
 /// The ids of the controllers that a namespace is attached to.
-pub(super) fn attached(nsid: u32) -> Vec<u32> {
+pub(crate) fn attached(nsid: u32) -> Vec<u32> {
     ids(&host::shell(&format!(
         "nvme list-ctrl /dev/nvme0 -n {nsid}"
     )))
@@ -38,7 +38,7 @@ fn ids(text: &str) -> Vec<u32> {
 }
 
 /// Of each secondary controller with a VF: whether it is online, queues, vectors; by the number of its VF, from 1.
-pub(super) fn secondaries() -> BTreeMap<u32, (bool, u32, u32)> {
+pub(crate) fn secondaries() -> BTreeMap<u32, (bool, u32, u32)> {
     let text = host::shell("nvme list-secondary /dev/nvme0 -o json");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let list = json
@@ -64,7 +64,7 @@ pub(super) fn secondaries() -> BTreeMap<u32, (bool, u32, u32)> {
 }
 
 /// Everything of PFs, VFs and controllers that a lease could leave changed, as text.
-pub(super) fn dump() -> String {
+pub(crate) fn dump() -> String {
     let mut text = String::new();
     for pf in [host::fact("NIC_PF"), host::fact("NVME_PF")] {
         let folder = format!("/sys/bus/pci/devices/{pf}");

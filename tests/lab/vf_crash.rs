@@ -19,6 +19,14 @@ fn steps(kinds: &[&str]) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The host file with addresses that are the same whatever the seed is.
+fn without_generated() -> String {
+    host_file().replace(
+        "name = \"open\"\nkind = \"nic\"\n",
+        "name = \"open\"\nkind = \"nic\"\nmac = { first = \"02:4e:58:00:00:00\", last = \"02:4e:58:00:00:ff\" }\n",
+    )
+}
+
 /// Has what was left put right, and sees that nothing is left to be.
 fn recover(case: &str) {
     let said = expect(0, &["recover"]);
@@ -39,11 +47,13 @@ fn recover(case: &str) {
 #[test]
 #[ignore = "needs a lab host"]
 fn host_is_as_before_or_as_declared_whichever_step_an_apply_is_killed_at() {
-    applied();
-    let declared = oracle::dump();
     bare();
     let before = oracle::dump();
-    let file = write(&host_file());
+    let file = write(&without_generated());
+    expect(0, &["host", "apply", file]);
+    let declared = oracle::dump();
+    bare();
+    let file = write(&without_generated());
     let mut walked = 0;
     for (name, how) in steps(&["host", "host-each"]) {
         // Of the steps of the apply: the first, one of a NIC's attributes, one of a controller, the last but one.

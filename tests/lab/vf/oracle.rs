@@ -37,6 +37,21 @@ fn ids(text: &str) -> Vec<u32> {
         .collect()
 }
 
+/// Whether the part of a namespace that guests write to holds zeros, read by the host while nobody has it.
+pub(crate) fn is_zero(nsid: u32) -> bool {
+    const READ: &str = "bs=64k skip=1 count=16 iflag=direct 2>/dev/null | sha256sum";
+    host::shell(&format!(
+        "nvme attach-ns /dev/nvme0 -n {nsid} -c 0; sleep 1"
+    ));
+    let block = host::shell(&format!(
+        "for b in /sys/block/nvme0n*; do [ \"$(cat $b/nsid)\" = {nsid} ] && basename $b; done; true"
+    ));
+    let sum = host::shell(&format!("dd if=/dev/{} {READ}", block.trim()));
+    let zeros = host::shell("dd if=/dev/zero bs=64k count=16 2>/dev/null | sha256sum");
+    host::shell(&format!("nvme detach-ns /dev/nvme0 -n {nsid} -c 0"));
+    sum == zeros
+}
+
 /// Of each secondary controller with a VF: whether it is online, queues, vectors; by the number of its VF, from 1.
 pub(crate) fn secondaries() -> BTreeMap<u32, (bool, u32, u32)> {
     let text = host::shell("nvme list-secondary /dev/nvme0 -o json");

@@ -250,3 +250,42 @@ fn a_forbidden_call_is_told_by_name() {
     unit.until("it does not stop", || unit.is_over());
     host::assert_returned(&host::nic(0));
 }
+
+/// The last one by its name: it makes the NIC's VFs anew.
+#[test]
+#[ignore = "needs a lab host"]
+fn vfs_of_the_host_file_are_there_before_a_guest_wants_one_of_a_pool() {
+    let interface = host::fact("NIC_IF");
+    let numvfs = format!("/sys/bus/pci/devices/{}/sriov_numvfs", host::fact("NIC_PF"));
+    let count = || fs::read_to_string(&numvfs).unwrap().trim().to_owned();
+    assert_eq!(count(), "2");
+    fs::create_dir_all("/etc/narrows").unwrap();
+    fs::write(
+        "/etc/narrows/host.toml",
+        format!(
+            "apiVersion = \"v1alpha1\"\n[[pool]]\nname = \"tenant\"\nkind = \"nic\"\nvlan = 101\n\
+             [[pf]]\ninterface = \"{interface}\"\nvfs = 4\npools = {{ tenant = \"0-3\" }}\n"
+        ),
+    )
+    .unwrap();
+    let said = || host::shell("journalctl --no-pager -o cat -u narrows-host.service");
+    let started = Command::new("systemctl")
+        .args(["--no-ask-password", "start", "narrows-host.service"])
+        .status()
+        .unwrap();
+    assert!(started.success(), "{}", said());
+    assert_eq!(property("narrows-host.service", "ActiveState"), "active");
+    assert_eq!(count(), "4", "{}", said());
+
+    let file = GuestFile::small("pooled", "lspci").pool("tenant");
+    let unit = Unit::of("pooled", &file);
+    assert!(unit.systemctl("start"), "{}", unit.journal());
+    unit.until("the guest does not end", || unit.is_over());
+    let journal = unit.journal();
+    assert!(journal.contains("GUEST done"), "{journal}");
+    assert!(journal.contains("is given back"), "{journal}");
+    let vfs = host::shell("narrows vf ls");
+    assert_eq!(vfs.matches(" clean ").count(), 4, "{vfs}");
+    host::shell("narrows host release");
+    assert_eq!(count(), "2");
+}

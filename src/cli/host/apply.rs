@@ -55,6 +55,9 @@ pub(super) struct Release {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Do what cannot be undone, such as deleting namespaces that were made, without being asked
+    #[arg(long)]
+    yes: bool,
     /// Print progress as JSON, one object a line
     #[arg(long)]
     pub(super) json: bool,
@@ -100,7 +103,7 @@ impl Apply {
         if !shown.refusals.is_empty() {
             return Err(shown.refusals);
         }
-        self.agree(&shown, &machine.observed, color)?;
+        agree(&shown, &machine.observed, color, self.yes, self.json)?;
         let stop = Stop::heard().map_err(|error| vec![deaf(&error)])?;
         let job = Job {
             planner: &planner,
@@ -162,43 +165,10 @@ impl Apply {
     /// How long a confirmation may take.
     fn within(&self, spec: &HostSpec) -> Result<Option<Duration>, Vec<Report>> {
         match &self.confirm_within {
+            // At boot nobody is there who could.
+            None if self.boot => Ok(None),
             None => Ok(spec.confirm_within),
             Some(word) => duration(word).map(Some).map_err(|report| vec![report]),
-        }
-    }
-
-    /// Has the operator agree to what cannot be undone.
-    fn agree(&self, plan: &HostPlan, observed: &Observed, color: Color) -> Result<(), Vec<Report>> {
-        let lost = |step: &&Step| matches!(step.undo(), Undo::Impossible(_));
-        let steps: Vec<&Step> = plan.steps.iter().filter(lost).collect();
-        if steps.is_empty() || self.yes {
-            return Ok(());
-        }
-        let refused = |why: String| {
-            let what = "the plan has steps that cannot be undone";
-            let fix = "read the plan; then apply it with --yes";
-            let report = Report::new(ErrorId::Usage, what, why, fix);
-            vec![
-                steps
-                    .iter()
-                    .fold(report, |report, step| report.and(step.to_string())),
-            ]
-        };
-        if self.json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-            return Err(refused("nobody is here to agree to them".to_owned()));
-        }
-        let asked = || -> io::Result<String> {
-            let mut terminal = io::stderr().lock();
-            terminal.write_all(plan_text(plan, observed, false, color).as_bytes())?;
-            write!(terminal, "This cannot be undone. Type yes to go on: ")?;
-            let mut answer = String::new();
-            io::stdin().read_line(&mut answer)?;
-            Ok(answer)
-        };
-        match asked() {
-            Ok(answer) if answer.trim() == "yes" => Ok(()),
-            Ok(_) => Err(refused("they were not agreed to".to_owned())),
-            Err(error) => Err(refused(error.to_string())),
         }
     }
 }
@@ -235,10 +205,16 @@ impl Release {
                 status,
             ));
         }
+        let machine = Machine::read(root, state)?;
+        let shown = planner(&machine.observed, &machine.records)?.plan;
+        if !shown.refusals.is_empty() {
+            return Err(shown.refusals);
+        }
+        agree(&shown, &machine.observed, color, self.yes, self.json)?;
         let stop = Stop::heard().map_err(|error| vec![deaf(&error)])?;
         let job = Job {
             planner: &planner,
-            shown: None,
+            shown: Some(Shown::Plan(&shown)),
             verb: vf::Verb::Release,
             file: None,
             is_stopped: &|| stop.is_asked(),
@@ -249,6 +225,47 @@ impl Release {
             teller.tell(&progress)
         })?;
         Ok(Done::with(summary(applied.steps, &applied.plan)))
+    }
+}
+
+/// Has the operator agree to what cannot be undone.
+fn agree(
+    plan: &HostPlan,
+    observed: &Observed,
+    color: Color,
+    is_agreed: bool,
+    is_json: bool,
+) -> Result<(), Vec<Report>> {
+    let lost = |step: &&Step| matches!(step.undo(), Undo::Impossible(_));
+    let steps: Vec<&Step> = plan.steps.iter().filter(lost).collect();
+    if steps.is_empty() || is_agreed {
+        return Ok(());
+    }
+    let refused = |why: String| {
+        let what = "the plan has steps that cannot be undone";
+        let fix = "read the plan; then the same with --yes";
+        let report = Report::new(ErrorId::Usage, what, why, fix);
+        vec![
+            steps
+                .iter()
+                .fold(report, |report, step| report.and(step.to_string())),
+        ]
+    };
+    if is_json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(refused("nobody is here to agree to them".to_owned()));
+    }
+    let asked = || -> io::Result<String> {
+        let mut terminal = io::stderr().lock();
+        terminal.write_all(plan_text(plan, observed, false, color).as_bytes())?;
+        write!(terminal, "This cannot be undone. Type yes to go on: ")?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(answer)
+    };
+    match asked() {
+        Ok(answer) if answer.trim() == "yes" => Ok(()),
+        Ok(_) => Err(refused("they were not agreed to".to_owned())),
+        Err(error) => Err(refused(error.to_string())),
     }
 }
 

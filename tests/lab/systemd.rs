@@ -264,7 +264,10 @@ fn vfs_of_the_host_file_are_there_before_a_guest_wants_one_of_a_pool() {
         "/etc/narrows/host.toml",
         format!(
             "apiVersion = \"v1alpha1\"\n[[pool]]\nname = \"tenant\"\nkind = \"nic\"\nvlan = 101\n\
-             [[pf]]\ninterface = \"{interface}\"\nvfs = 4\npools = {{ tenant = \"0-3\" }}\n"
+             [[pool]]\nname = \"disk\"\nkind = \"nvme\"\naccept = [\"nvme-vf-manages\"]\n\
+             [[pf]]\ninterface = \"{interface}\"\nvfs = 4\npools = {{ tenant = \"0-3\" }}\n\
+             [[pf]]\nserial = \"lab-sriov\"\nvfs = 2\npools = {{ disk = \"0\" }}\n\
+             [[pf.namespace]]\nname = \"disk\"\nnsid = 2\nvfs = \"0\"\n"
         ),
     )
     .unwrap();
@@ -277,7 +280,9 @@ fn vfs_of_the_host_file_are_there_before_a_guest_wants_one_of_a_pool() {
     assert_eq!(property("narrows-host.service", "ActiveState"), "active");
     assert_eq!(count(), "4", "{}", said());
 
-    let file = GuestFile::small("pooled", "lspci").pool("tenant");
+    let file = GuestFile::small("pooled", "lspci,nvme")
+        .pool("tenant")
+        .pool("disk");
     let unit = Unit::of("pooled", &file);
     assert!(unit.systemctl("start"), "{}", unit.journal());
     unit.until("the guest does not end", || unit.is_over());
@@ -285,7 +290,7 @@ fn vfs_of_the_host_file_are_there_before_a_guest_wants_one_of_a_pool() {
     assert!(journal.contains("GUEST done"), "{journal}");
     assert!(journal.contains("is given back"), "{journal}");
     let vfs = host::shell("narrows vf ls");
-    assert_eq!(vfs.matches(" clean ").count(), 4, "{vfs}");
+    assert_eq!(vfs.matches(" clean ").count(), 5, "{vfs}\n{journal}");
     host::shell("narrows host release");
     assert_eq!(count(), "2");
 }

@@ -274,11 +274,19 @@ impl State {
         };
         let mut running = BTreeMap::new();
         for entry in entries {
-            let path = entry.map_err(|error| unreadable(&folder, &error))?.path();
+            let entry = entry.map_err(|error| unreadable(&folder, &error))?;
+            let path = entry.path();
             let name = path.file_name().and_then(|name| name.to_str());
             let Some(bdf) = name.and_then(|name| name.parse().ok()) else {
                 continue;
             };
+            // Every function that ever had a run has a file; whose run has ended has an empty one.
+            match entry.metadata() {
+                Ok(found) if found.len() == 0 => continue,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unreadable(&path, &error)),
+            }
             let note = file::read_if_any(&path, super::in_use::NOTE_LIMIT)
                 .map_err(|error| unreadable(&path, &error))?;
             if let Some((guest, pid)) = note.as_deref().and_then(super::in_use::parsed)

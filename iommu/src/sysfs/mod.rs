@@ -119,6 +119,16 @@ impl SysRoot {
         }
     }
 
+    /// How often a root made by [`Self::recording`] has been asked for something, repetitions included; `None` for the
+    /// others. What a reader costs on a host with thousands of functions is told by it, not by a clock.
+    #[must_use]
+    pub fn questions(&self) -> Option<usize> {
+        match &self.source {
+            Source::Recorder(recorder) => Some(recorder.questions()),
+            Source::Folder | Source::Tree(_) => None,
+        }
+    }
+
     /// Whether nothing can be written or opened here: a captured machine, or one that is being captured.
     #[must_use]
     pub const fn is_read_only(&self) -> bool {

@@ -6,7 +6,10 @@ use std::{
     io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::{
@@ -20,6 +23,7 @@ use crate::error::Errno;
 pub(super) struct Recorder {
     folder: PathBuf,
     tree: Arc<Mutex<Tree>>,
+    questions: Arc<AtomicUsize>,
 }
 
 impl Recorder {
@@ -27,6 +31,7 @@ impl Recorder {
         Self {
             folder,
             tree: Arc::default(),
+            questions: Arc::default(),
         }
     }
 
@@ -34,12 +39,23 @@ impl Recorder {
         self.lock().clone()
     }
 
+    /// How many files, links, folders, owners and answers have been asked for, repetitions included.
+    pub(super) fn questions(&self) -> usize {
+        self.questions.load(Ordering::Relaxed)
+    }
+
+    fn count(&self) {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn exists(&self, path: &Path) -> bool {
+        self.count();
         self.resolve(path, true)
             .is_ok_and(|place| self.note(&place, None).is_ok())
     }
 
     pub(super) fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Errno> {
+        self.count();
         let place = self.resolve(path, true)?;
         let mut bytes = Vec::new();
         let read = fs::File::open(self.folder.join(&place))
@@ -57,6 +73,7 @@ impl Recorder {
     }
 
     pub(super) fn read_link(&self, path: &Path) -> Result<PathBuf, Errno> {
+        self.count();
         // Looking at a link notes it.
         let place = self.resolve(path, false)?;
         fs::read_link(self.folder.join(&place)).map_err(|error| {
@@ -69,6 +86,7 @@ impl Recorder {
     }
 
     pub(super) fn owner(&self, path: &Path) -> Result<Owner, Errno> {
+        self.count();
         let place = self.resolve(path, true)?;
         let found = fs::metadata(self.folder.join(&place)).map_err(|error| Errno::of(&error))?;
         let owner = Owner::of(&found);
@@ -78,6 +96,7 @@ impl Recorder {
 
     /// Keeps an answer of the kernel that is no file as if it were the file at `place`.
     pub(super) fn keep(&self, place: &Path, answer: &Result<Option<String>, Errno>) {
+        self.count();
         let kind = match answer {
             Ok(Some(text)) => Kind::File(text.as_bytes().to_vec()),
             Ok(None) => return,
@@ -87,6 +106,7 @@ impl Recorder {
     }
 
     pub(super) fn list(&self, path: &Path) -> Result<Vec<String>, Errno> {
+        self.count();
         let place = self.resolve(path, true)?;
         let entries = fs::read_dir(self.folder.join(&place))
             .and_then(Iterator::collect::<io::Result<Vec<_>>>)

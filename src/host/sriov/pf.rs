@@ -1,6 +1,9 @@
 //! PFs and VFs, from sysfs and from what their drivers tell.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use iommu::{
     bdf::Bdf,
@@ -26,27 +29,32 @@ const MOST_VFS: u32 = 0xffff;
 /// The IOMMU group of each function of the bus, and how many are in it. A link is read once: there are thousands.
 #[derive(Default)]
 struct Groups {
-    of: BTreeMap<String, u32>,
+    of: BTreeMap<Bdf, u32>,
     sizes: BTreeMap<u32, u32>,
 }
 
 /// Reads all functions with an SR-IOV capability.
 pub(super) fn read_all(root: &SysRoot, observed: &mut Observed) -> Result<(), IommuError> {
-    let (mut pfs, mut groups) = (Vec::new(), Groups::default());
-    for name in root.list(DEVICES)? {
+    let names = root.list(DEVICES)?;
+    let mut groups = Groups::default();
+    for name in &names {
         // A group is counted by its functions' links: to list every group's folder takes four times as long.
-        if let Some(group) = group_of(root, &name)? {
-            groups.of.insert(name.clone(), group);
+        if let Some(group) = group_of(root, name)? {
+            if let Ok(bdf) = name.parse() {
+                groups.of.insert(bdf, group);
+            }
             *groups.sizes.entry(group).or_default() += 1;
         }
-        let place = format!("{DEVICES}/{name}/sriov_totalvfs");
-        if let (Ok(bdf), true) = (name.parse::<Bdf>(), root.exists(place)) {
-            pfs.push(bdf);
-        }
     }
-    for bdf in pfs {
+    // A VF has no VFs: those that a PF before them in the list has are not asked for the capability.
+    let mut vfs = BTreeSet::new();
+    for bdf in names.iter().filter_map(|name| name.parse::<Bdf>().ok()) {
+        if vfs.contains(&bdf) || !root.exists(format!("{DEVICES}/{bdf}/sriov_totalvfs")) {
+            continue;
+        }
         match read(root, bdf, &groups, &mut observed.unread) {
             Ok(pf) => {
+                vfs.extend(pf.vfs.iter().map(|vf| vf.bdf));
                 observed.pfs.insert(bdf, pf);
             }
             // It was unplugged since the folder was listed.
@@ -104,7 +112,7 @@ fn read(
         is_probed: root
             .read_text_if_any(folder.join("sriov_drivers_autoprobe"))?
             .map(|text| text == "1"),
-        group: groups.of.get(&bdf.to_string()).copied(),
+        group: groups.of.get(&bdf).copied(),
         kind: KindFacts::Other,
         driver,
         vfs,
@@ -167,7 +175,7 @@ fn read_vf(root: &SysRoot, index: u32, bdf: Bdf, groups: &Groups) -> Result<VfFa
     let folder = format!("{DEVICES}/{bdf}");
     let driver = root.read_link_name(format!("{folder}/driver"))?;
     let is_hosts = driver.as_deref().is_some_and(|name| !is_placeholder(name));
-    let group = groups.of.get(&bdf.to_string()).copied();
+    let group = groups.of.get(&bdf).copied();
     Ok(VfFacts {
         index,
         bdf,

@@ -268,7 +268,41 @@ fn a_captured_machine_reads_as_the_folder_it_was_made_of() {
     assert_eq!(read(&SysRoot::captured("m", tree)).unwrap(), direct);
 }
 
-/// The limit is generous: a test build is slow. `tests/bench_host.rs` has the figures.
+/// Claim: one more VF costs four questions: its IOMMU group, its PF's link to it, its driver, and what is to bind it, or
+/// with a driver of the host's its interfaces. What its PF tells of it is read with the others.
+#[test]
+fn each_vf_costs_four_questions() {
+    let asked = |name: &str, count: u32, driver: Option<&str>| {
+        let folder = Folder::new(name);
+        let mut host = FakeHost::new(&folder.0)
+            .pf(NIC, 12)
+            .total_vfs(128)
+            .interface("eth0");
+        for number in 0..count {
+            let at = 0x80 + number;
+            let bdf = format!("0000:01:{:02x}.{}", at >> 3, at & 7);
+            host = host.vf(&bdf, NIC, 20 + number);
+            if let Some(driver) = driver {
+                host = host.driver(driver);
+            }
+        }
+        host.write().unwrap();
+        let root = SysRoot::recording(&folder.0);
+        let observed = read(&root).unwrap();
+        assert_eq!(observed.unread, []);
+        root.questions().unwrap()
+    };
+    for (name, driver) in [
+        ("unbound", None),
+        ("lent", Some("vfio-pci")),
+        ("hosts", Some("igbvf")),
+    ] {
+        let (few, many) = (asked(name, 8, driver), asked(name, 72, driver));
+        assert_eq!(many - few, 4 * 64, "{name}");
+    }
+}
+
+/// The limit is generous: a test build is slow. `tests/bench_verbs.rs` has the figures.
 #[test]
 fn two_thousand_vfs_are_read_at_once() {
     let folder = Folder::new("many");

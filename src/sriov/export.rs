@@ -15,7 +15,7 @@ use super::{
 };
 use crate::spec::host::{Eswitch, Kind, Mbps, Origin, Profiles};
 
-/// The `HostInventory` without what is of the whole host: its name, kernel and IOMMU.
+/// The `HostInventory`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inventory {
@@ -23,6 +23,8 @@ pub struct Inventory {
     pub api_version: &'static str,
     /// What it is.
     pub kind: &'static str,
+    /// The host as a whole.
+    pub host: InventoryHost,
     /// NUMA nodes.
     pub nodes: Vec<u32>,
     /// By address.
@@ -31,6 +33,30 @@ pub struct Inventory {
     pub vfs: Vec<InventoryVf>,
     /// By name.
     pub pools: Vec<InventoryPool>,
+}
+
+/// The host as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct InventoryHost {
+    /// Its name; a captured machine has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The release of its kernel.
+    pub kernel: Option<String>,
+    /// Whose IOMMU it has; `None` where it has none, and no guest can have a VF.
+    pub iommu: Option<InventoryIommu>,
+}
+
+/// Whose an IOMMU is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InventoryIommu {
+    /// VT-d.
+    Intel,
+    /// AMD-Vi.
+    Amd,
+    /// Another one.
+    Other,
 }
 
 /// A PF.
@@ -133,6 +159,7 @@ pub struct InventoryPool {
 /// The inventory of the machine, with pools where a file was applied.
 #[must_use]
 pub fn inventory(
+    host: InventoryHost,
     observed: &Observed,
     desired: Option<&Desired>,
     records: &Records,
@@ -142,6 +169,7 @@ pub fn inventory(
     let mut all = Inventory {
         api_version: "v1alpha1",
         kind: "HostInventory",
+        host,
         nodes: observed.nodes.clone(),
         pfs: Vec::new(),
         vfs: Vec::new(),

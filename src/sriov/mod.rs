@@ -45,7 +45,8 @@ pub use self::{
     desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf, Restored, WithoutMac, desired},
     drift::{Drift, drift},
     export::{
-        Inventory, InventoryLink, InventoryPf, InventoryPool, InventoryVf, InventoryVfs, inventory,
+        Inventory, InventoryHost, InventoryIommu, InventoryLink, InventoryPf, InventoryPool,
+        InventoryVf, InventoryVfs, inventory,
     },
     facts::{
         Anchor, Flexible, KindFacts, Managed, Namespace, NamespaceId, NicAttributes, NicFacts,

@@ -539,6 +539,7 @@ fn sixteen_pfs_with_128_vfs_each_are_planned_once_and_then_no_more() {
     assert!(planned(&machine, &desired, &records).is_empty());
     assert!(drift(&machine.now, &desired, &records, &Profiles::built_in()).is_empty());
     let all = inventory(
+        super::InventoryHost::default(),
         &machine.now,
         Some(&desired),
         &records,

@@ -147,7 +147,9 @@ impl Export {
         let machine = Machine::read(root, state)?;
         let wanted = Wanted::applied(state, &machine)?;
         let builtin = crate::spec::host::Profiles::built_in();
+        let host = crate::host::sriov::read_host(root).map_err(|report| vec![report])?;
         let inventory = sriov::inventory(
+            host,
             &machine.observed,
             wanted.as_ref().map(|wanted| &wanted.desired),
             &machine.records,

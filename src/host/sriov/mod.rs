@@ -20,7 +20,7 @@ use iommu::{error::IommuError, sysfs::SysRoot, topology::Mac};
 use super::{read::parse_list, unread};
 use crate::{
     error::Report,
-    sriov::{Observed, Unread},
+    sriov::{InventoryHost, InventoryIommu, Observed, Unread},
 };
 
 pub use self::pf::{attributes_of, namespace_devices};
@@ -55,6 +55,34 @@ pub fn read_devices(root: &SysRoot) -> Result<Observed, Report> {
     observed.nodes = nodes.and_then(|text| parse_list(&text)).unwrap_or_default();
     observed.macs = read_macs(root, &mut observed)?;
     Ok(observed)
+}
+
+/// What the inventory tells of the host as a whole.
+///
+/// # Errors
+///
+/// `host-unreadable`.
+pub fn read_host(root: &SysRoot) -> Result<InventoryHost, Report> {
+    const IOMMUS: &str = "sys/class/iommu";
+    let text = |place: &str| {
+        let read = root.read_text_if_any(place);
+        read.map_err(|error| unread(&error))
+    };
+    let units = root.list(IOMMUS).map_err(|error| unread(&error))?;
+    // All of a host are of one maker, who has a folder of its own in each.
+    let iommu = units.first().map(|unit| {
+        let is_of = |maker: &str| root.exists(format!("{IOMMUS}/{unit}/{maker}"));
+        match (is_of("intel-iommu"), is_of("amd-iommu")) {
+            (true, _) => InventoryIommu::Intel,
+            (false, true) => InventoryIommu::Amd,
+            (false, false) => InventoryIommu::Other,
+        }
+    });
+    Ok(InventoryHost {
+        name: text("proc/sys/kernel/hostname")?,
+        kernel: text("proc/sys/kernel/osrelease")?,
+        iommu,
+    })
 }
 
 /// Addresses of all interfaces but those of the VFs.

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use iommu::sysfs::SysRoot;
 
-use super::{Done, Outcome, make_plan};
+use super::{Done, Outcome, make_plan, reserve::reserve};
 use crate::{
     state::State,
     supervisor::{self, breakout},
@@ -34,7 +34,7 @@ pub(super) struct Breakout {
 
 impl Breakout {
     pub(super) fn run(&self, root: &SysRoot, state: &State) -> Outcome {
-        let plan = make_plan(&self.file, root, Some(state))?;
+        let (plan, reserved) = reserve(&self.file, root, state)?;
         let replan = || make_plan(&self.file, root, Some(state));
         let options = supervisor::Options {
             root: root.clone(),
@@ -50,7 +50,7 @@ impl Breakout {
             }),
         };
         Ok(Done {
-            status: match supervisor::run(&plan, &options, &replan)? {
+            status: match supervisor::run(&plan, reserved, &options, &replan)? {
                 supervisor::Outcome::Ended(end) => end.exit_status(),
                 supervisor::Outcome::Told(status) => status,
             },

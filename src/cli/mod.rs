@@ -11,15 +11,17 @@ mod inventory;
 mod ps;
 mod quarantine;
 mod recover;
+mod reserve;
 mod scene;
 mod service;
 mod vf;
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use iommu::sysfs::SysRoot;
+use iommu::{bdf::Bdf, sysfs::SysRoot};
 
+use self::reserve::{Lost, reserve};
 use crate::{
     error::{Color, ErrorId, Exit, Renderer, Report, exit_of},
     host::{
@@ -32,7 +34,7 @@ use crate::{
         host::{HostSpec, Profiles},
     },
     state::{DEFAULT_FOLDER, State},
-    supervisor,
+    supervisor::{self, Reserved},
     vf::lease::for_guest,
 };
 
@@ -317,12 +319,13 @@ fn show_plan(show: &Show, root: &SysRoot, state: Option<&State>) -> Outcome {
 }
 
 fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
+    let (plan, reserved) = plan_to_run(run, root, state)?;
     // The host may change between the plan and its execution; the supervisor asks again.
-    let plan = || plan_to_run(run, root, state);
+    let replan = || make_plan(&run.file, root, Some(state));
     let options = options_of(run, root, state);
     Ok(Done {
         // Once in the keeper and once in the supervisor, with the same status.
-        status: match supervisor::run(&plan()?, &options, &plan)? {
+        status: match supervisor::run(&plan, reserved, &options, &replan)? {
             supervisor::Outcome::Ended(end) => end.exit_status(),
             supervisor::Outcome::Told(status) => status,
         },
@@ -333,13 +336,13 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
     })
 }
 
-/// The plan of a guest that is to run, on a host that is this one.
-fn plan_to_run(run: &Run, root: &SysRoot, state: &State) -> Result<Plan, Vec<Report>> {
+/// The plan of a guest that is to run, on a host that is this one, with what it needs for itself.
+fn plan_to_run(run: &Run, root: &SysRoot, state: &State) -> Result<(Plan, Reserved), Vec<Report>> {
     if root.is_read_only() {
         let why = "its devices are not here: nothing was touched";
         return Err(vec![read_only(root, "used to run a guest", why)]);
     }
-    make_plan(&run.file, root, Some(state))
+    reserve(&run.file, root, state)
 }
 
 fn options_of(run: &Run, root: &SysRoot, state: &State) -> supervisor::Options {
@@ -360,9 +363,22 @@ fn make_plan(
     root: &SysRoot,
     state: Option<&State>,
 ) -> Result<Plan, Vec<Report>> {
+    Ok(plan_without(file, root, state, &Lost::new())?.0)
+}
+
+/// The same without VFs that went to others meanwhile; and which VFs were chosen for the guest.
+fn plan_without(
+    file: &std::path::Path,
+    root: &SysRoot,
+    state: Option<&State>,
+    lost: &Lost,
+) -> Result<(Plan, BTreeSet<Bdf>), Vec<Report>> {
     let spec = GuestSpec::read(file)?;
     let files: Files = spec.check_files()?;
-    let (spec, leases) = for_guest(root, state, spec)?;
+    let named: BTreeSet<Bdf> = spec.devices.iter().map(|device| device.bdf).collect();
+    let (spec, leases) = for_guest(root, state, spec, lost)?;
+    let devices = spec.devices.iter().map(|device| device.bdf);
+    let chosen = devices.filter(|bdf| !named.contains(bdf)).collect();
     let host = Inventory::read(root).map_err(|report| vec![report])?;
     let planned = plan_leased(&host, &spec, &files, &leases);
     let quarantined: Vec<Report> = spec
@@ -371,7 +387,7 @@ fn make_plan(
         .filter_map(|wish| Some(state?.withheld(root, wish.bdf)?.at(wish.place.clone())))
         .collect();
     match planned {
-        Ok(plan) if quarantined.is_empty() => Ok(plan),
+        Ok(plan) if quarantined.is_empty() => Ok((plan, chosen)),
         Ok(_) => Err(quarantined),
         Err(refusals) => Err([quarantined, refusals].concat()),
     }

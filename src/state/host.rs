@@ -55,6 +55,18 @@ impl HostLock {
         self.file.write_all(note.as_bytes())
     }
 
+    /// Says the same of a lock that is shared.
+    ///
+    /// # Errors
+    /// The errno of `fcntl`.
+    pub fn note_sharer(&self) -> io::Result<()> {
+        // Of this kind the kernel tells others who has it, and no fork passes it on; the lock itself decides.
+        Ok(fcntl_lock(
+            &self.file,
+            FlockOperation::NonBlockingLockShared,
+        )?)
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -104,9 +116,8 @@ impl State {
     /// As [`Self::lock_host`].
     pub fn share_host(&self) -> Result<HostLock, Report> {
         let lock = self.host_lock(FlockOperation::NonBlockingLockShared)?;
-        // Of this kind the kernel tells others who has it; the former decides.
-        fcntl_lock(&lock.file, FlockOperation::NonBlockingLockShared)
-            .map_err(|errno| self.unwritable(&lock.path, &errno.into()))?;
+        lock.note_sharer()
+            .map_err(|error| self.unwritable(&lock.path, &error))?;
         Ok(lock)
     }
 

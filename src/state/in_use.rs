@@ -18,6 +18,8 @@ pub struct InUse {
     bdf: Bdf,
     file: File,
     killed: Option<String>,
+    /// Whether another process has it from here on.
+    is_left: bool,
 }
 
 /// More than any name and process id.
@@ -56,12 +58,26 @@ impl InUse {
         }
         // Whoever could take its time has removed its note.
         let killed = note_of(&mut file).map_err(unwritable)?;
-        let note = format!("guest {guest}, process {}\n", std::process::id());
-        file.set_len(0)
-            .and_then(|()| file.seek(SeekFrom::Start(0)))
-            .and_then(|_| file.write_all(note.as_bytes()))
-            .map_err(unwritable)?;
-        Ok(Self { bdf, file, killed })
+        write_note(&mut file, guest).map_err(unwritable)?;
+        Ok(Self {
+            bdf,
+            file,
+            killed,
+            is_left: false,
+        })
+    }
+
+    /// Says after a fork that this process has it, for `guest`.
+    ///
+    /// # Errors
+    /// The errno of `write`.
+    pub fn note(&mut self, guest: &str) -> io::Result<()> {
+        write_note(&mut self.file, guest)
+    }
+
+    /// Leaves it to the process that was forked off: there it is locked still.
+    pub fn leave(mut self) {
+        self.is_left = true;
     }
 
     /// The function.
@@ -80,7 +96,9 @@ impl InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         // The lock ends with the file; the note means nothing without it.
-        self.file.set_len(0).ok();
+        if !self.is_left {
+            self.file.set_len(0).ok();
+        }
     }
 }
 
@@ -120,6 +138,13 @@ impl State {
 pub(super) fn parsed(note: &str) -> Option<(&str, u32)> {
     let (guest, pid) = note.trim().split_once(", process ")?;
     Some((guest.strip_prefix("guest ")?, pid.parse().ok()?))
+}
+
+fn write_note(file: &mut File, guest: &str) -> io::Result<()> {
+    let note = format!("guest {guest}, process {}\n", std::process::id());
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(note.as_bytes())
 }
 
 /// What the holder wrote, if anything.

@@ -37,6 +37,7 @@ mod vf_test;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use iommu::bdf::Bdf;
@@ -96,7 +97,9 @@ impl State {
     /// `state-unwritable`.
     pub fn check_writable(&self) -> Result<(), Report> {
         let folder = self.quarantine();
-        let probe = folder.join(format!(".probe-{}", std::process::id()));
+        static PROBES: AtomicU32 = AtomicU32::new(0);
+        let number = PROBES.fetch_add(1, Ordering::Relaxed);
+        let probe = folder.join(format!(".probe-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder)
             .and_then(|()| file::write_whole(&probe, b"probe\n"))
             .and_then(|()| fs::remove_file(&probe))

@@ -22,6 +22,8 @@ pub struct Running {
     state: State,
     name: String,
     _lock: File,
+    /// Whether another process has it from here on.
+    is_left: bool,
 }
 
 impl Running {
@@ -57,9 +59,15 @@ impl Running {
             state: state.clone(),
             name: name.to_owned(),
             _lock: lock,
+            is_left: false,
         };
         running.remove().map_err(unwritable)?;
         Ok(running)
+    }
+
+    /// Leaves the name to the process that was forked off.
+    pub fn leave(mut self) {
+        self.is_left = true;
     }
 
     /// Writes what is to be known of the guest as it runs now.
@@ -93,7 +101,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // One that stays is told from a guest that runs by its processes' start times.
-        self.remove().ok();
+        if !self.is_left {
+            self.remove().ok();
+        }
     }
 }
 

@@ -22,7 +22,8 @@ use iommu::{
 };
 
 use super::{
-    fault::Fault, log::Log, noting::Noting, refusal::failed, release::identity, space::Space,
+    fault::Fault, log::Log, noting::Noting, refusal::failed, release::identity,
+    reserved::Functions, space::Space,
 };
 use crate::{
     error::{ErrorId, Report},
@@ -79,11 +80,16 @@ impl<'a> Assigned<'a> {
         }
     }
 
-    /// Keeps other runs from the functions, and shows that each could be quarantined. Touches no device.
+    /// Has what was reserved from here on, and leases what is of pools. Touches no device.
     ///
     /// # Errors
-    /// `device-in-use`, `recover-needed`, `state-unwritable`, `host-busy`; `lease-foreign`, `pool-exhausted`.
-    pub(super) fn reserve(&mut self, state: &State, log: &Log) -> Result<(), Fault> {
+    /// `state-unwritable`; `lease-foreign`, `pool-exhausted`.
+    pub(super) fn reserve(
+        &mut self,
+        functions: Functions,
+        state: &State,
+        log: &Log,
+    ) -> Result<(), Fault> {
         if self.plan.functions.is_empty() {
             return Ok(());
         }
@@ -93,19 +99,16 @@ impl<'a> Assigned<'a> {
                 usual.display()
             ));
         }
-        state.check_writable()?;
-        self.taken.host = Some(state.share_host()?);
-        for function in &self.plan.functions {
-            let taken = InUse::take(state, function.bdf, &self.plan.name)?;
+        for taken in &functions.locked {
             if let Some(who) = taken.killed_before() {
                 log.warn(&format!(
                     "the last run of {} ({who}) was killed and did not see it come back: it is reset and read back now",
                     taken.bdf()
                 ));
             }
-            self.taken.reserved.push(taken);
-            state.check_recovered(function.bdf)?;
         }
+        self.taken.reserved = functions.locked;
+        self.taken.host = functions.host;
         crash::point(Step::Reserved);
         if self.plan.leases().next().is_none() {
             return Ok(());

@@ -26,6 +26,7 @@ use super::{
     pace,
     process::{Life, dma_fault},
     ram::Ram,
+    reserved::{Functions, Reserved},
     sandbox::{cgroup_of, make_jail},
     set_up::guard,
     stats::Stats,
@@ -78,14 +79,14 @@ impl Keeper<'_> {
     ///
     /// # Errors
     /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
-    pub(super) fn keep(&self, ids: Ids) -> Result<RunEnd, Vec<Report>> {
+    pub(super) fn keep(&self, reserved: Reserved, ids: Ids) -> Result<RunEnd, Vec<Report>> {
         let log = self.log;
         let mut assigned = Assigned::none(self.plan, &self.options.root);
         let mut tenant = Tenant::default();
         let mut jail = None;
         // Nobody else may have the name, and with it the cgroups, until all is given back.
-        let mut name = None;
-        let ended = match self.guest(ids, &mut assigned, &mut tenant, &mut jail, &mut name) {
+        let Reserved { name, functions } = reserved;
+        let ended = match self.guest(ids, &name, functions, &mut assigned, &mut tenant, &mut jail) {
             Err(Fault::Ended(end)) => Ok(end),
             ended => ended.map_err(|fault| fault.into_reports(self.plan)),
         };
@@ -117,19 +118,19 @@ impl Keeper<'_> {
     fn guest<'a>(
         &'a self,
         ids: Ids,
+        name: &state::Running,
+        functions: Functions,
         assigned: &mut Assigned<'a>,
         tenant: &mut Tenant,
         jail: &mut Option<Jail>,
-        name: &mut Option<state::Running>,
     ) -> Result<RunEnd, Fault> {
         let (plan, options, log) = (self.plan, self.options, self.log);
         let mut stats = Stats::new(plan);
         let programs = Programs::find()?;
         check_kvm()?;
 
-        // Before anything is touched: what could not be quarantined, or is another run's, is not taken.
-        let name = &*name.insert(state::Running::take(&options.state, &plan.name)?);
-        assigned.reserve(&options.state, log)?;
+        // Before anything is touched: what is another guest's lease is not taken.
+        assigned.reserve(functions, &options.state, log)?;
         assigned.write_down(&options.state, cgroup_of(plan)?)?;
         // Before anything is made present in memory, so that it counts as the guest's.
         let own: Vec<u32> = self

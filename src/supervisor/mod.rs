@@ -1,6 +1,6 @@
 //! The supervisor S and the keeper K of one guest: who watches what hostile hands can write to, and who touches the host.
 //!
-//! On entry: a [`Plan`], which passed every check, and the privilege to carry it out. [`run`] splits the process: K, the
+//! On entry: a [`Plan`], which passed every check, what is [`Reserved`] for it, and the privilege to carry it out. [`run`] splits the process: K, the
 //! child, builds the guest and takes it apart (`keeper`); S, whom the operator started, copies the console and reads the
 //! kernel log (`watch`), and gives everything else up before it reads a line of that. What S says to K are the few
 //! words of `link`. On exit: both are gone, the devices are as they were before, the RAM is gone, V and D are gone.
@@ -31,6 +31,7 @@ mod ram;
 mod recover;
 mod refusal;
 mod release;
+mod reserved;
 mod sandbox;
 mod set_up;
 mod space;
@@ -51,6 +52,7 @@ pub use self::{
     apart::{KeeperEnd, watch},
     ending::{Role, RunEnd},
     recover::{Asked, Recovered, recover},
+    reserved::{Refused, Reserved},
     violation::Call,
 };
 use self::{
@@ -113,7 +115,12 @@ pub enum Outcome {
 ///
 /// # Errors
 /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
-pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcome, Vec<Report>> {
+pub fn run(
+    plan: &Plan,
+    mut reserved: Reserved,
+    options: &Options,
+    replan: &Replan<'_>,
+) -> Result<Outcome, Vec<Report>> {
     crash::is_running(crash::Who::Supervisor, std::process::id());
     let log = Log::new(&plan.name, options.is_quiet);
     for warning in &plan.warnings {
@@ -168,10 +175,15 @@ pub fn run(plan: &Plan, options: &Options, replan: &Replan<'_>) -> Result<Outcom
                 supervisor: Some(supervisor),
                 watched,
             };
-            keeper.keep(ids).map(Outcome::Ended)
+            reserved
+                .note(plan)
+                .map_err(io("noting who has the functions"))
+                .map_err(reported)?;
+            keeper.keep(reserved, ids).map(Outcome::Ended)
         }
         Side::Parent(keeper) => {
             drop((keepers, guest_ends));
+            reserved.leave();
             let watched = Console::new(target, host_ends).and_then(|console| {
                 let watch = Watch {
                     console,

@@ -99,7 +99,7 @@ impl Pools {
 }
 
 /// The guest with a VF for each of its wishes, and the terms of all its functions that are in pools, those that it names by
-/// address included. Nothing is taken yet.
+/// address included. Nothing is taken yet. Those in `lost` went to others when they were to be taken, each with who has it.
 ///
 /// # Errors
 /// `pool-unapplied`, `pool-unknown`, `pool-exhausted`, `lease-foreign`; what keeps host file, machine and records from being
@@ -108,6 +108,7 @@ pub fn for_guest(
     root: &SysRoot,
     state: Option<&State>,
     spec: GuestSpec,
+    lost: &BTreeMap<Bdf, String>,
 ) -> Result<(GuestSpec, Leases), Vec<Report>> {
     if spec.devices.is_empty() && spec.pool_devices.is_empty() {
         return Ok((spec, Leases::new()));
@@ -132,6 +133,9 @@ pub fn for_guest(
             .any(|asked| asked.wish.pool == pool)
             || spec.devices.iter().any(|asked| asked.bdf == bdf)
     });
+    for (bdf, why) in lost {
+        pools.withheld.entry(*bdf).or_insert_with(|| why.clone());
+    }
     let view = pools.view();
     let mut leases = Leases::new();
     let mut reports = Vec::new();
@@ -185,19 +189,10 @@ pub fn claim(
     state.change_pf(terms.pf, &terms.anchor, |pf| {
         let now = now();
         pf.enter(&holder.boot, terms.controller.is_some(), &now);
+        is_free(pf, guest, terms)?;
         let record = pf.vfs.get(&terms.index);
         let lease = record.and_then(|record| record.lease.as_ref());
-        if let Some(lease) = lease.filter(|lease| lease.guest != guest) {
-            return Err(foreign(vf, &lease.guest, &terms.pool));
-        }
         let since = lease.map_or_else(|| now.clone(), |lease| lease.since.clone());
-        let is = record.map_or(VfState::Absent, |record| record.state);
-        if !matches!(is, VfState::Clean | VfState::Leased) {
-            return Err(not_clean(vf, is));
-        }
-        for wanted in terms.namespaces.iter().filter(|wanted| !wanted.is_shared) {
-            check_clean(pf, wanted, vf, guest)?;
-        }
         pf.step(terms.index, vf, Event::Leased, &now)?;
         if let Some(record) = pf.vfs.get_mut(&terms.index) {
             record.pool = Some(terms.pool.clone());
@@ -212,6 +207,40 @@ pub fn claim(
     })?;
     crash::point(Point::Leased);
     Ok(())
+}
+
+/// Shows that a claim by `guest` would succeed now; for who has the VF's lock, that it will. Changes nothing.
+///
+/// # Errors
+/// As [`claim`].
+pub fn check_free(
+    state: &State,
+    guest: &str,
+    boot: &str,
+    terms: &LeaseTerms,
+) -> Result<(), Report> {
+    state.change_pf(terms.pf, &terms.anchor, |pf| {
+        let mut looked_at = pf.clone();
+        looked_at.enter(boot, terms.controller.is_some(), &now());
+        is_free(&looked_at, guest, terms)
+    })
+}
+
+/// Whether nothing keeps the guest from the VF.
+fn is_free(pf: &PfRecords, guest: &str, terms: &LeaseTerms) -> Result<(), Report> {
+    let record = pf.vfs.get(&terms.index);
+    let lease = record.and_then(|record| record.lease.as_ref());
+    if let Some(lease) = lease.filter(|lease| lease.guest != guest) {
+        return Err(foreign(terms.vf, &lease.guest, &terms.pool));
+    }
+    let is = record.map_or(VfState::Absent, |record| record.state);
+    if !matches!(is, VfState::Clean | VfState::Leased) {
+        return Err(not_clean(terms.vf, is));
+    }
+    let its_own = terms.namespaces.iter().filter(|wanted| !wanted.is_shared);
+    its_own
+        .map(|wanted| check_clean(pf, wanted, terms.vf, guest))
+        .collect()
 }
 
 /// Makes a claimed VF what its lease says, and reads it back.

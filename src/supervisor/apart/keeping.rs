@@ -14,7 +14,7 @@ use crate::{
     jail::Ids,
     plan::Plan,
     supervisor::{
-        Options, Replan, RunEnd,
+        Options, Replan, Reserved, RunEnd,
         console::{HostEnds, Target, pipes},
         dma_faults::DmaFaults,
         fault::Fault,
@@ -69,19 +69,19 @@ impl KeeperEnd {
     /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
     pub fn keep(
         self,
-        plan: Result<Plan, Vec<Report>>,
+        plan: Result<(Plan, Reserved), Vec<Report>>,
         options: &Options,
         replan: &Replan<'_>,
     ) -> Result<RunEnd, Vec<Report>> {
-        let plan = match plan {
-            Ok(plan) => plan,
+        let (plan, reserved) = match plan {
+            Ok(planned) => planned,
             Err(reports) => {
                 let status = exit_of(&reports) as u8;
                 return Err(told(reports, self.0.say(&Opening::End { status })));
             }
         };
         let Self(link) = self;
-        let (link, ended) = keep(link, &plan, options, replan);
+        let (link, ended) = keep(link, &plan, reserved, options, replan);
         let status = match &ended {
             Ok(end) => end.exit_status(),
             Err(reports) => exit_of(reports) as u8,
@@ -109,6 +109,7 @@ fn told(mut reports: Vec<Report>, said: io::Result<()>) -> Vec<Report> {
 fn keep(
     link: Link,
     plan: &Plan,
+    reserved: Reserved,
     options: &Options,
     replan: &Replan<'_>,
 ) -> (Link, Result<RunEnd, Vec<Report>>) {
@@ -152,7 +153,7 @@ fn keep(
                 supervisor: None,
                 watched,
             };
-            let ended = keeper.keep(ids);
+            let ended = keeper.keep(reserved, ids);
             (keeper.link, ended)
         }
         Err(fault) => (link, Err(fault.into_reports(plan))),

@@ -1,0 +1,220 @@
+use std::{
+    cell::Cell,
+    fs,
+    path::PathBuf,
+    sync::{
+        Barrier,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
+
+use iommu::fake::FakeHost;
+
+use super::*;
+use crate::{
+    error::ErrorId,
+    host,
+    sriov::Event,
+    state::{InUse, now},
+};
+
+const PF: &str = "0000:01:00.0";
+const FILE: &str = "[[pool]]\nname = \"a\"\nkind = \"nic\"\nmac = \"none\"\n[[pf]]\ninterface = \"eth0\"\nvfs = 3\npools = { a = \"0-2\" }\n";
+const BY_POOL: &str = "[[device]]\npool = \"a\"\n";
+
+/// A host with three clean VFs in a pool, and guest files; removed at its end.
+struct Scene(PathBuf);
+
+impl Scene {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder =
+            std::env::temp_dir().join(format!("narrows-reserve-{}-{count}", std::process::id()));
+        fs::remove_dir_all(&folder).ok();
+        fs::create_dir_all(&folder).unwrap();
+        let mut kernel = vec![0; 0x1000];
+        kernel[0x1FE..0x200].copy_from_slice(&[0x55, 0xAA]);
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        kernel[0x206..0x208].copy_from_slice(&[0x0F, 2]);
+        kernel[0x236] = 1;
+        fs::write(folder.join("vmlinuz"), kernel).unwrap();
+        let cpus = "address sizes : 39 bits physical, 48 bits virtual\n";
+        FakeHost::new(folder.join("root"))
+            .file("proc/cpuinfo", cpus)
+            .file("proc/meminfo", "MemAvailable: 8388608 kB\n")
+            .file("proc/sys/kernel/random/boot_id", "boot")
+            .file("sys/devices/system/cpu/online", "0-3\n")
+            .file("dev/kvm", "")
+            .pf(PF, 12)
+            .driver("igb")
+            .total_vfs(7)
+            .interface("eth0")
+            .port("eth0", true, 1000)
+            .autoprobe(false)
+            .vfs_of(PF, 3, 20)
+            .write()
+            .unwrap();
+        let scene = Self(folder);
+        let state = scene.state();
+        state.set_applied(&scene.0.join("host.toml"), FILE).unwrap();
+        let observed = host::sriov::read(&scene.root()).unwrap();
+        let facts = &observed.pfs[&bdf(PF)];
+        state
+            .change_pf(facts.bdf, &facts.anchor, |kept| {
+                kept.enter(&observed.boot, false, &now());
+                for vf in &facts.vfs {
+                    kept.step(vf.index, vf.bdf, Event::Created, &now())?;
+                    kept.step(vf.index, vf.bdf, Event::ResetSeen, &now())?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        scene
+    }
+
+    fn root(&self) -> SysRoot {
+        SysRoot::new(self.0.join("root"))
+    }
+
+    fn state(&self) -> State {
+        State::new(self.0.join("state"))
+    }
+
+    fn guest(&self, name: &str, devices: &str) -> PathBuf {
+        let path = self.0.join(format!("{name}.toml"));
+        let text = format!("name = \"{name}\"\nmemory = \"512M\"\nkernel = \"vmlinuz\"\n{devices}");
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn bdf(text: &str) -> Bdf {
+    text.parse().unwrap()
+}
+
+/// Reserves, with other runs that begin between the plan and its locks: each takes what was chosen, `times` times.
+fn raced(
+    scene: &Scene,
+    file: &Path,
+    times: usize,
+) -> (Result<(Plan, Reserved), Vec<Report>>, Vec<InUse>) {
+    let (root, state) = (scene.root(), scene.state());
+    let others = Cell::new(Vec::new());
+    let result = until_reserved(
+        |lost| plan_without(file, &root, Some(&state), lost),
+        |plan| {
+            let mut taken = others.take();
+            if taken.len() < times {
+                let bdf = plan.functions[0].bdf;
+                let other = format!("other-{}", taken.len());
+                taken.push(InUse::take(&state, bdf, &other).unwrap());
+            }
+            others.set(taken);
+            Reserved::take(plan, &root, &state)
+        },
+    );
+    (result, others.take())
+}
+
+#[test]
+fn who_loses_a_chosen_vf_to_another_run_gets_the_next_one() {
+    let scene = Scene::new();
+    let file = scene.guest("web", BY_POOL);
+    for times in [0, 1, 2] {
+        let (result, others) = raced(&scene, &file, times);
+        let (plan, reserved) = result.unwrap();
+        let its = plan.functions[0].bdf;
+        assert_eq!(others.len(), times);
+        assert!(others.iter().all(|other| other.bdf() != its));
+        drop(reserved);
+    }
+}
+
+#[test]
+fn who_loses_all_is_told_who_has_each() {
+    let scene = Scene::new();
+    let (result, _others) = raced(&scene, &scene.guest("web", BY_POOL), 3);
+    let reports = result.unwrap_err();
+    let [report] = &reports[..] else {
+        panic!("{reports:?}");
+    };
+    assert_eq!(report.id, ErrorId::PoolExhausted);
+    let why = report.why.join("\n");
+    for other in ["other-0", "other-1", "other-2"] {
+        assert!(why.contains(other), "{other}: {why}");
+    }
+}
+
+#[test]
+fn what_the_guest_names_itself_is_not_replaced() {
+    let scene = Scene::new();
+    let (result, others) = raced(
+        &scene,
+        &scene.guest("web", "[[device]]\nbdf = \"0000:01:10.1\"\n"),
+        1,
+    );
+    let reports = result.unwrap_err();
+    assert_eq!(reports[0].id, ErrorId::DeviceInUse);
+    assert!(reports[0].why[0].contains("other-0"), "{reports:?}");
+    assert_eq!(others.len(), 1);
+}
+
+#[test]
+fn a_vf_that_became_another_guests_lease_before_it_was_locked_is_not_taken() {
+    let scene = Scene::new();
+    let (root, state) = (scene.root(), scene.state());
+    let file = scene.guest("web", BY_POOL);
+    let is_first = Cell::new(true);
+    let (plan, _reserved) = until_reserved(
+        |lost| plan_without(&file, &root, Some(&state), lost),
+        |plan| {
+            if is_first.replace(false) {
+                let terms = plan.functions[0].lease.as_ref().unwrap();
+                let holder = crate::sriov::Holder {
+                    pid: 1,
+                    start: 1,
+                    boot: "boot".to_owned(),
+                };
+                crate::vf::lease::claim(&state, "other", &holder, terms).unwrap();
+            }
+            Reserved::take(plan, &root, &state)
+        },
+    )
+    .unwrap();
+    assert_ne!(plan.functions[0].bdf, bdf("0000:01:10.0"));
+}
+
+#[test]
+fn of_runs_that_begin_together_each_gets_a_vf_or_is_told_who_has_them() {
+    let scene = Scene::new();
+    let names = ["a", "b", "c", "d"];
+    let files = names.map(|name| scene.guest(name, BY_POOL));
+    let barrier = Barrier::new(names.len());
+    let results = thread::scope(|scope| {
+        let runs = files.each_ref().map(|file| {
+            scope.spawn(|| {
+                barrier.wait();
+                reserve(file, &scene.root(), &scene.state())
+            })
+        });
+        runs.map(|run| run.join().unwrap())
+    });
+    let won: BTreeSet<Bdf> = results
+        .iter()
+        .filter_map(|result| Some(result.as_ref().ok()?.0.functions[0].bdf))
+        .collect();
+    let lost: Vec<_> = results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .collect();
+    assert_eq!((won.len(), lost.len()), (3, 1), "{lost:?}");
+    assert_eq!(lost[0][0].id, ErrorId::PoolExhausted);
+}

@@ -12,7 +12,10 @@ use std::{
 };
 
 use iommu::{bdf::Bdf, fake::FakeHost};
-use narrows::state::{Identity, Record, State};
+use narrows::{
+    sriov::{Anchor, Event, VfState},
+    state::{Identity, Record, State},
+};
 
 const PF: &str = "0000:01:00.0";
 const VF: &str = "0000:01:10.0";
@@ -153,6 +156,38 @@ fn release_is_by_name_and_releases_all_or_none() {
         (status, list.as_str()),
         (Some(0), "nothing is in quarantine\n")
     );
+}
+
+#[test]
+fn a_released_vf_is_created_and_not_clean() {
+    let scene = Scene::new();
+    let bdf: Bdf = VF.parse().unwrap();
+    let pf: Bdf = PF.parse().unwrap();
+    let anchor = Anchor::Slot(pf);
+    let state = scene.state();
+    // As a run leaves it that was killed between the quarantine and the record.
+    state
+        .change_pf(pf, &anchor, |kept| {
+            kept.step(0, bdf, Event::Created, "then")?;
+            kept.step(0, bdf, Event::ResetSeen, "then")
+        })
+        .unwrap();
+    let is = || {
+        let kept = state.change_pf(pf, &anchor, |kept| Ok(kept.vfs[&0].state));
+        kept.unwrap()
+    };
+    for reported in [false, true] {
+        if reported {
+            let record = Record::new(bdf, Identity::default(), "again", Vec::new(), "web-0");
+            state.put_into_quarantine(&record).unwrap();
+            state.mark_quarantined(bdf).unwrap();
+            assert_eq!(is(), VfState::Quarantined);
+        }
+        let (status, said, text) = scene.run(&["quarantine", "release", VF]);
+        assert_eq!((status, text.as_str()), (Some(0), ""));
+        assert!(said.contains("is created: narrows host apply"), "{said}");
+        assert_eq!(is(), VfState::Created);
+    }
 }
 
 #[test]

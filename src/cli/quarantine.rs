@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Done, Outcome};
 use crate::{
     error::{ErrorId, Exit, Report, printable},
+    sriov::VfState,
     state::{Entry, Record, State},
 };
 
@@ -72,6 +73,8 @@ impl Release {
         }
         let mut data = String::new();
         for bdf in functions {
+            // First: whoever is interrupted leaves it in quarantine, and not a VF that counts as clean.
+            let is = state.mark_freed(bdf).map_err(|report| vec![report])?;
             let (kept, record) = state
                 .release(bdf, self.note.as_deref())
                 .map_err(|report| vec![report])?;
@@ -85,6 +88,9 @@ impl Release {
                 },
             );
             data += &format!("{bdf} is released: {was} (kept in {})\n", kept.display());
+            if let Some(next) = is.and_then(next) {
+                data += &format!("{bdf} {next}\n");
+            }
         }
         Ok(Done {
             status: Exit::Done as u8,
@@ -92,6 +98,17 @@ impl Release {
             warnings: Vec::new(),
             refusals: Vec::new(),
         })
+    }
+}
+
+/// What is to be done with a VF that was let go, before a guest gets it.
+const fn next(is: VfState) -> Option<&'static str> {
+    match is {
+        VfState::Created => Some("is created: narrows host apply resets it, then it is clean"),
+        VfState::InUse | VfState::Dirty | VfState::Sanitising => {
+            Some("was not given back: narrows recover")
+        }
+        VfState::Absent | VfState::Clean | VfState::Leased | VfState::Quarantined => None,
     }
 }
 

@@ -435,7 +435,8 @@ fn kept_from(
     }
     match (record.state, lease) {
         (VfState::Clean, _) | (VfState::Leased, Some(_)) => {}
-        (VfState::Absent | VfState::Created, _) => {
+        // What is in quarantine was told above: this one was let go, as far as its files tell.
+        (VfState::Absent | VfState::Created | VfState::Quarantined, _) => {
             return Some(format!("it was not shown to be clean: {applies}"));
         }
         (state, _) => {

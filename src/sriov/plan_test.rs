@@ -477,6 +477,24 @@ fn records_of_another_card_refuse_the_plan() {
 }
 
 #[test]
+fn what_was_let_out_of_quarantine_is_reset_and_what_is_in_there_is_not() {
+    let mut machine = lab();
+    let (desired, mut records) = applied(&mut machine, LAB);
+    let pf = made::bdf(4);
+    let record = records.pfs.get_mut(&pf).unwrap().vfs.get_mut(&0).unwrap();
+    record.state = VfState::Quarantined;
+    let vf = record.bdf;
+    for is_in_there in [true, false] {
+        records.quarantined.clear();
+        if is_in_there {
+            records.quarantined.insert(vf, "not clean".to_owned());
+        }
+        let plan = words(&planned(&machine, &desired, &records));
+        assert_eq!(plan.contains("reset VF 0"), !is_in_there, "{plan}");
+    }
+}
+
+#[test]
 fn after_an_error_of_the_drive_free_vfs_come_back_and_a_running_one_is_told() {
     let mut machine = lab();
     let (desired, mut records) = applied(&mut machine, LAB);

@@ -93,10 +93,8 @@ impl PfRecords {
             lease: None,
         });
         record.bdf = bdf;
-        // The quarantine has a record of its own: what is kept here is what the VF is once it is let go.
-        let to_keep = if to == VfState::Quarantined { from } else { to };
-        if record.state != to_keep {
-            record.state = to_keep;
+        if record.state != to {
+            record.state = to;
             now.clone_into(&mut record.since);
         }
         match event {
@@ -153,7 +151,8 @@ impl PfRecords {
 pub struct VfRecord {
     /// Its address.
     pub bdf: Bdf,
-    /// Where it is in its life. Never `Quarantined`: that is the quarantine's own record.
+    /// Where it is in its life. The quarantine has a record of its own, which counts: one that is not given back yet is in
+    /// there, too, and is not `Quarantined` here before it is given back.
     pub state: VfState,
     /// Since when: RFC 3339.
     pub since: String,

@@ -75,11 +75,19 @@ impl<'a> Pf<'a> {
     pub(super) fn is_proven(&self, vf: &VfFacts) -> bool {
         let is_now = self.kept.is_some_and(|kept| kept.boot == self.boot);
         let record = self.record(vf.index, vf.bdf).filter(|_| is_now);
-        record.is_some_and(|record| !matches!(record.state, VfState::Absent | VfState::Created))
+        record.is_some_and(|record| is_reset(record.state))
     }
 
     fn record(&self, index: u32, bdf: Bdf) -> Option<&'a VfRecord> {
         let found = self.kept?.vfs.get(&index)?;
         (found.bdf == bdf).then_some(found)
     }
+}
+
+/// Whether a VF in this state was reset since it was made, or let out of quarantine.
+const fn is_reset(state: VfState) -> bool {
+    !matches!(
+        state,
+        VfState::Absent | VfState::Created | VfState::Quarantined
+    )
 }

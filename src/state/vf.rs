@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use super::{Entry, ProcessId, State, clock::now, file};
 use crate::{
     error::{ErrorId, Report},
-    sriov::{Anchor, NamespaceRecord, Observed, PfFacts, PfRecords, Records, VfRecord},
+    sriov::{
+        Anchor, Event, NamespaceRecord, Observed, PfFacts, PfRecords, Records, VfRecord, VfState,
+    },
 };
 
 /// The version of the file's format. A file of another one is refused.
@@ -106,6 +108,66 @@ impl State {
             self.write_pf(pf, kept)?;
         }
         Ok(result)
+    }
+
+    /// Lets the record of a VF that was put into quarantine say so, once it is given back: until then the record says what is
+    /// still to be done. Nothing where there is no record.
+    ///
+    /// # Errors
+    /// As [`Self::change_pf`].
+    pub fn mark_quarantined(&self, bdf: Bdf) -> Result<(), Report> {
+        self.change_vf(bdf, |kept, index, state| {
+            if matches!(state, VfState::Created | VfState::Clean) {
+                kept.step(index, bdf, Event::Failed, &now())?;
+            }
+            Ok(())
+        })
+        .map(|_| ())
+    }
+
+    /// Lets the record of a VF that is about to leave quarantine say that nobody knows what it did: it is `created`. One
+    /// that is not given back yet stays what it is. What it is then; `None` where there is no record.
+    ///
+    /// # Errors
+    /// As [`Self::change_pf`].
+    pub fn mark_freed(&self, bdf: Bdf) -> Result<Option<VfState>, Report> {
+        self.change_vf(bdf, |kept, index, state| match state {
+            VfState::Created | VfState::Clean | VfState::Quarantined => {
+                // It may have been put there by a run that was killed before it could say so.
+                kept.step(index, bdf, Event::Failed, &now())?;
+                kept.step(index, bdf, Event::Freed, &now())
+            }
+            VfState::Absent
+            | VfState::Leased
+            | VfState::InUse
+            | VfState::Dirty
+            | VfState::Sanitising => Ok(state),
+        })
+    }
+
+    /// Changes the record of a VF, which is found by its address.
+    fn change_vf<T>(
+        &self,
+        bdf: Bdf,
+        f: impl Fn(&mut PfRecords, u32, VfState) -> Result<T, Report>,
+    ) -> Result<Option<T>, Report> {
+        let found = |kept: &PfRecords| {
+            let mut all = kept.vfs.iter();
+            let its = all.find(|(_, vf)| vf.bdf == bdf && vf.state != VfState::Absent)?;
+            Some((*its.0, its.1.state))
+        };
+        for pf in self.recorded_pfs()? {
+            let Some(kept) = self.read_pf(pf)?.filter(|kept| found(kept).is_some()) else {
+                continue;
+            };
+            // Once more under the lock.
+            return self.change_pf(pf, &kept.anchor, |kept| {
+                found(kept)
+                    .map(|(index, state)| f(kept, index, state))
+                    .transpose()
+            });
+        }
+        Ok(None)
     }
 
     /// Moves away what is kept of a PF, whatever it is. Whoever has the host's lock only.

@@ -325,8 +325,8 @@ fn lease_ends_with_what_it_was_about() {
         (true, &[Bound, Ended, RestedKept], (VfState::Leased, true)),
         (true, &[Gone, Created], (VfState::Created, true)),
         (false, &[Gone], (VfState::Absent, false)),
-        // The quarantine has its own record.
-        (false, &[Bound, Failed], (VfState::InUse, true)),
+        // Whose data is on it is to be known still.
+        (false, &[Bound, Failed], (VfState::Quarantined, true)),
     ] {
         assert_eq!(path(keep, events), expected, "{events:?}");
     }

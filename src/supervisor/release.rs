@@ -128,7 +128,11 @@ impl Quarantine {
             let device = identity(&self.root, bdf);
             let record = Record::new(bdf, device, reason, evidence.clone(), &self.guest);
             crash::point(Step::Unclean);
-            let mut report = match state.put_into_quarantine(&record) {
+            let put = state.put_into_quarantine(&record);
+            if put.is_ok() {
+                reports.extend(state.mark_quarantined(bdf).err());
+            }
+            let mut report = match put {
                 Ok(path) => {
                     crash::point(Step::Quarantined);
                     log.warn(&format!(

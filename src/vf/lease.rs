@@ -312,6 +312,23 @@ pub fn give_back(
     terms: &LeaseTerms,
     say: &mut dyn FnMut(&str),
 ) -> Vec<String> {
+    let mut evidence = returned(hands, state, guest, terms, say);
+    // One whose reset has failed is in quarantine before it is at rest: then at rest is not clean.
+    if state.refusal(terms.vf).is_some() {
+        let marked = state.mark_quarantined(terms.vf);
+        evidence.extend(marked.err().iter().map(in_a_line));
+    }
+    evidence
+}
+
+/// Takes it back as if it were not in quarantine.
+fn returned(
+    hands: &mut dyn Hands,
+    state: &State,
+    guest: &str,
+    terms: &LeaseTerms,
+    say: &mut dyn FnMut(&str),
+) -> Vec<String> {
     match ended(state, guest, terms) {
         Ok(true) => {}
         Ok(false) => return Vec::new(),
@@ -706,13 +723,12 @@ fn not_clean(vf: Bdf, is: VfState) -> Report {
         format!("cannot lease {vf}"),
         format!("it is {is}, and only a clean VF goes to a guest"),
         match is {
-            VfState::Absent | VfState::Created => "narrows host apply",
+            VfState::Absent | VfState::Created | VfState::Quarantined => "narrows host apply",
             VfState::Clean
             | VfState::Leased
             | VfState::InUse
             | VfState::Dirty
-            | VfState::Sanitising
-            | VfState::Quarantined => "narrows recover",
+            | VfState::Sanitising => "narrows recover",
         },
     )
 }

@@ -17,6 +17,7 @@ use crate::{
         Anchor, AttributeValue, KindFacts, Namespace, NamespaceId, NicAttributes, NicFacts,
         NvmeCan, NvmeFacts, PfFacts, ResourceKind, Secondary, Seen, VfFacts, VfRecord,
     },
+    state::{Identity, Record},
 };
 
 fn bdf(text: &str) -> Bdf {
@@ -514,6 +515,39 @@ fn a_lease_that_was_cut_off_after_any_step_is_given_back_whole() {
             }
         }
     }
+}
+
+#[test]
+fn a_vf_whose_reset_failed_is_not_clean_before_it_was_released_and_reset() {
+    let (_folder, state) = Folder::new("quarantined");
+    let mut machine = Machine::new();
+    let terms = nic_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    let found = vec!["VFIO_DEVICE_RESET failed".to_owned()];
+    let why = Record::new(terms.vf, Identity::default(), "not clean", found, "web");
+    state.put_into_quarantine(&why).unwrap();
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(record(&state, &terms), (VfState::Quarantined, None));
+    assert_eq!(
+        state.mark_freed(terms.vf).unwrap(),
+        Some(VfState::Created),
+        "released"
+    );
+    state.release(terms.vf, None).unwrap();
+    let refused = claim(&state, "db", &holder(), &terms).unwrap_err();
+    assert_eq!(refused.id, ErrorId::PoolExhausted);
+    assert_eq!(refused.fix, "narrows host apply");
+    let reset = Step::Reset {
+        pf: nic(),
+        index: 0,
+        vf: Some(terms.vf),
+    };
+    let observed = machine.observe().unwrap();
+    let seen = Seen::Function(terms.vf);
+    crate::vf::marks::after(&mut machine, &state, &observed, &reset, seen).unwrap();
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
 }
 
 #[test]

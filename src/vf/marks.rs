@@ -55,8 +55,16 @@ pub(super) fn after(
                 if was == VfState::Absent {
                     kept.step(*index, bdf, Event::Created, now)?;
                 }
+                // The quarantine's own file is gone, or nobody would have planned this.
+                if was == VfState::Quarantined {
+                    kept.step(*index, bdf, Event::Freed, now)?;
+                }
                 // A reset alone does not clean what a guest has left.
-                if matches!(was, VfState::Absent | VfState::Created | VfState::Clean) {
+                let is_free = matches!(
+                    was,
+                    VfState::Absent | VfState::Created | VfState::Clean | VfState::Quarantined
+                );
+                if is_free {
                     kept.step(*index, bdf, Event::ResetSeen, now)?;
                 }
                 Ok(())

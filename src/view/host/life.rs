@@ -44,7 +44,7 @@ impl Explanation {
                 "its namespaces are being erased; `narrows recover` finishes what was interrupted"
             }
             VfState::Quarantined => {
-                "it did not come back clean; no guest gets it until `narrows quarantine release`"
+                "it did not come back clean; no guest gets it until `narrows quarantine release`, and `narrows host apply`, which resets it"
             }
         }
     }

@@ -35,7 +35,7 @@ use crate::{
     },
     state::{DEFAULT_FOLDER, State},
     supervisor::{self, Reserved},
-    vf::lease::for_guest,
+    vf::lease::{Found, Purpose, for_guest},
 };
 
 /// Runs guests that have only SR-IOV virtual functions, fenced by the IOMMU.
@@ -307,7 +307,7 @@ fn check_file(check: &Check) -> Outcome {
 }
 
 fn show_plan(show: &Show, root: &SysRoot, state: Option<&State>) -> Outcome {
-    let plan = make_plan(&show.file, root, state)?;
+    let (plan, _) = plan_without(&show.file, root, state, &Lost::new(), Purpose::Show)?;
     let data = match show.json {
         true => written(plan.to_json())?,
         false => plan.to_string(),
@@ -363,7 +363,7 @@ fn make_plan(
     root: &SysRoot,
     state: Option<&State>,
 ) -> Result<Plan, Vec<Report>> {
-    Ok(plan_without(file, root, state, &Lost::new())?.0)
+    Ok(plan_without(file, root, state, &Lost::new(), Purpose::Run)?.0)
 }
 
 /// The same without VFs that went to others meanwhile; and which VFs were chosen for the guest.
@@ -372,22 +372,35 @@ fn plan_without(
     root: &SysRoot,
     state: Option<&State>,
     lost: &Lost,
+    purpose: Purpose,
 ) -> Result<(Plan, BTreeSet<Bdf>), Vec<Report>> {
     let spec = GuestSpec::read(file)?;
     let files: Files = spec.check_files()?;
     let named: BTreeSet<Bdf> = spec.devices.iter().map(|device| device.bdf).collect();
-    let (spec, leases) = for_guest(root, state, spec, lost)?;
+    let found = for_guest(root, state, spec, lost, purpose)?;
+    let Found {
+        spec,
+        leases,
+        warnings,
+    } = found;
     let devices = spec.devices.iter().map(|device| device.bdf);
     let chosen = devices.filter(|bdf| !named.contains(bdf)).collect();
     let host = Inventory::read(root).map_err(|report| vec![report])?;
     let planned = plan_leased(&host, &spec, &files, &leases);
+    // What may not be read keeps nobody from looking; with the warning, that is said.
+    let is_told = |report: &Report| {
+        warnings.is_empty()
+            || report.id == ErrorId::DeviceQuarantined
+            || report.id == ErrorId::RecoverNeeded
+    };
     let quarantined: Vec<Report> = spec
         .devices
         .iter()
         .filter_map(|wish| Some(state?.withheld(root, wish.bdf)?.at(wish.place.clone())))
+        .filter(is_told)
         .collect();
     match planned {
-        Ok(plan) if quarantined.is_empty() => Ok((plan, chosen)),
+        Ok(plan) if quarantined.is_empty() => Ok((plan.warned(warnings), chosen)),
         Ok(_) => Err(quarantined),
         Err(refusals) => Err([quarantined, refusals].concat()),
     }

@@ -16,6 +16,7 @@ use crate::{
     plan::Plan,
     state::State,
     supervisor::{Refused, Reserved},
+    vf::lease::Purpose,
 };
 
 /// VFs that were chosen and went to others, and why.
@@ -31,7 +32,7 @@ pub(super) fn reserve(
     state: &State,
 ) -> Result<(Plan, Reserved), Vec<Report>> {
     until_reserved(
-        |lost| plan_without(file, root, Some(state), lost),
+        |lost| plan_without(file, root, Some(state), lost, Purpose::Run),
         |plan| Reserved::take(plan, root, state),
     )
 }

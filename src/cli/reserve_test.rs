@@ -1,6 +1,7 @@
 use std::{
     cell::Cell,
     fs,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::{
         Barrier,
@@ -10,9 +11,11 @@ use std::{
 };
 
 use iommu::fake::FakeHost;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 use crate::{
+    cli::make_plan,
     error::ErrorId,
     host,
     sriov::Event,
@@ -109,7 +112,7 @@ fn raced(
     let (root, state) = (scene.root(), scene.state());
     let others = Cell::new(Vec::new());
     let result = until_reserved(
-        |lost| plan_without(file, &root, Some(&state), lost),
+        |lost| plan_without(file, &root, Some(&state), lost, Purpose::Run),
         |plan| {
             let mut taken = others.take();
             if taken.len() < times {
@@ -174,7 +177,7 @@ fn a_vf_that_became_another_guests_lease_before_it_was_locked_is_not_taken() {
     let file = scene.guest("web", BY_POOL);
     let is_first = Cell::new(true);
     let (plan, _reserved) = until_reserved(
-        |lost| plan_without(&file, &root, Some(&state), lost),
+        |lost| plan_without(&file, &root, Some(&state), lost, Purpose::Run),
         |plan| {
             if is_first.replace(false) {
                 let terms = plan.functions[0].lease.as_ref().unwrap();
@@ -217,4 +220,90 @@ fn of_runs_that_begin_together_each_gets_a_vf_or_is_told_who_has_them() {
         .collect();
     assert_eq!((won.len(), lost.len()), (3, 1), "{lost:?}");
     assert_eq!(lost[0][0].id, ErrorId::PoolExhausted);
+}
+
+/// What `f` gives in a thread that may not read what root alone may.
+fn without_privilege<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // Of this thread alone. What is left is what its user may.
+            let mut kept = capabilities(None).unwrap();
+            let passing = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+            kept.effective.remove(passing);
+            set_capabilities(None, kept).unwrap();
+            f()
+        });
+        thread.join().unwrap()
+    })
+}
+
+#[test]
+fn who_may_not_read_the_state_sees_a_plan_of_named_devices_and_is_refused_pools_and_runs() {
+    let scene = Scene::new();
+    let named = scene.guest("web", "[[device]]\nbdf = \"0000:01:10.1\"\n");
+    let by_pool = scene.guest("db", BY_POOL);
+    for closed in ["state/host", "state"] {
+        let folder = scene.0.join(closed);
+        let mode = |bits| fs::set_permissions(&folder, fs::Permissions::from_mode(bits)).unwrap();
+        let look = |file: &Path, purpose| {
+            let (root, state) = (scene.root(), scene.state());
+            without_privilege(|| plan_without(file, &root, Some(&state), &Lost::new(), purpose))
+        };
+        mode(0);
+        let results = [
+            look(&named, Purpose::Show),
+            look(&named, Purpose::Run),
+            look(&by_pool, Purpose::Show),
+        ];
+        mode(0o700);
+        let [shown, run, pool] = results;
+        let (plan, _) = shown.unwrap();
+        assert_eq!(plan.functions[0].bdf, bdf("0000:01:10.1"));
+        let warned = plan.warnings.iter().map(|warning| warning.id);
+        assert_eq!(
+            warned.filter(|id| *id == ErrorId::NotPermitted).count(),
+            1,
+            "{:?}",
+            plan.warnings
+        );
+        for refused in [run, pool] {
+            let reports = refused.unwrap_err();
+            assert_eq!(reports[0].id, ErrorId::NotPermitted, "{reports:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pf_that_is_gone_keeps_guests_from_its_pools_and_from_no_other() {
+    let scene = Scene::new();
+    let (root, state) = (scene.root(), scene.state());
+    let more = "[[pool]]\nname = \"b\"\nkind = \"nic\"\n[[pf]]\ninterface = \"eth9\"\nvfs = 1\npools = { b = \"0\" }\n";
+    let (pools, pfs) = FILE.split_at(FILE.find("[[pf]]").unwrap());
+    let (pool, pf) = more.split_at(more.find("[[pf]]").unwrap());
+    let text = [pools, pool, pfs, pf].concat();
+    state.set_applied(Path::new("host.toml"), &text).unwrap();
+    let plan = |file: &Path| make_plan(file, &root, Some(&state));
+    for devices in [BY_POOL, "[[device]]\nbdf = \"0000:01:10.1\"\n"] {
+        let plan = plan(&scene.guest("web", devices)).unwrap();
+        assert!(plan.functions[0].lease.is_some(), "{devices}");
+    }
+    let refused = plan(&scene.guest("db", "[[device]]\npool = \"b\"\n")).unwrap_err();
+    assert_eq!(refused[0].id, ErrorId::PfAbsent);
+    // Both pools have VFs of the PF that is gone: a guest might keep one there.
+    let both = text.replace("b = \"0\"", "a = \"0\"");
+    state.set_applied(Path::new("host.toml"), &both).unwrap();
+    let refused = plan(&scene.guest("web", BY_POOL)).unwrap_err();
+    assert_eq!(refused[0].id, ErrorId::PfAbsent);
+}
+
+#[test]
+fn a_named_vf_of_a_pf_that_is_not_as_applied_is_not_given_without_a_lease() {
+    let scene = Scene::new();
+    let (root, state) = (scene.root(), scene.state());
+    // It can have seven.
+    let text = FILE.replace("vfs = 3", "vfs = 9");
+    state.set_applied(Path::new("host.toml"), &text).unwrap();
+    let file = scene.guest("web", "[[device]]\nbdf = \"0000:01:10.1\"\n");
+    let refused = make_plan(&file, &root, Some(&state)).unwrap_err();
+    assert_eq!(refused[0].id, ErrorId::VfsOvercommitted);
 }

@@ -34,6 +34,13 @@ impl Deref for Plan {
 }
 
 impl Plan {
+    /// The same, with more that is worth knowing.
+    #[must_use]
+    pub fn warned(mut self, warnings: Vec<Report>) -> Self {
+        self.0.warnings.extend(warnings);
+        self
+    }
+
     /// What of the BARs devices may reach by DMA: the mapped parts of each function that is the second of a pair, once.
     pub fn open_parts(&self) -> impl Iterator<Item = OpenPart<'_>> {
         let is_open = |function: &&Function| self.peers.iter().any(|peer| peer.to == function.bdf);

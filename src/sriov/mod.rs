@@ -32,6 +32,7 @@ mod plan_test;
 #[cfg(test)]
 mod properties_test;
 mod records;
+mod sound;
 mod step;
 mod tenure;
 mod undo;
@@ -58,5 +59,6 @@ pub use self::{
     life::{Event, Forbidden, VfState, next},
     plan::{Destroyed, Held, HostPlan, Later, Pending, plan},
     records::{Holder, Lease, NamespaceRecord, NamespaceState, PfRecords, Records, VfRecord},
+    sound::{BrokenPf, Sound, sound},
     step::{AttributeName, AttributeValue, EraseHow, ResourceKind, Step, Undo},
 };

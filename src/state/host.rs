@@ -207,6 +207,13 @@ impl State {
             .transpose()
     }
 
+    /// Whether what was applied is kept where this process may not read it: then it knows nothing of pools.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        let opened = File::open(self.host_folder().join("applied.json"));
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    }
+
     /// Keeps what was applied.
     ///
     /// # Errors

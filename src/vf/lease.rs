@@ -22,9 +22,10 @@ use crate::{
         host::{Eraser, HostSpec, Profiles},
     },
     sriov::{
-        Desired, Event, Hands, Holder, Lease, LeaseTerms, LeasedNamespace, NamespaceRecord,
-        NamespaceState, Observed, Percent, PfRecords, PoolsView, Records, Step, StepFault, VfState,
-        choose, desired, foreign, held, terms_of, to_erase, to_leased, to_rest,
+        BrokenPf, Desired, Event, Hands, Holder, Lease, LeaseTerms, LeasedNamespace,
+        NamespaceRecord, NamespaceState, Observed, Percent, PfFacts, PfRecords, PoolsView, Records,
+        Sound, Step, StepFault, VfState, choose, foreign, held, sound, terms_of, to_erase,
+        to_leased, to_rest,
     },
     state::{InUse, State, now},
     sys::crash::{self, Step as Point},
@@ -41,9 +42,31 @@ const BUSY_POLL: Duration = Duration::from_millis(50);
 struct Pools {
     spec: HostSpec,
     desired: Desired,
+    /// What the machine cannot be: no guest gets VFs of these.
+    broken: Vec<BrokenPf>,
     observed: Observed,
     records: Records,
     withheld: BTreeMap<Bdf, String>,
+}
+
+/// What is found for a guest.
+#[derive(Debug)]
+pub struct Found {
+    /// The guest, with a VF for each of its wishes.
+    pub spec: GuestSpec,
+    /// The terms of its functions that are in pools.
+    pub leases: Leases,
+    /// What could not be looked at.
+    pub warnings: Vec<Report>,
+}
+
+/// What a guest's VFs are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To show a plan: who may not read what is kept of pools sees it without.
+    Show,
+    /// To run it.
+    Run,
 }
 
 impl Pools {
@@ -57,10 +80,11 @@ impl Pools {
         let profiles = Profiles::load(&spec)?;
         let observed = host::sriov::read(root).map_err(one)?;
         let records = state.records(&observed).map_err(one)?;
-        let desired = desired(&spec, &observed, &records, &profiles)?;
+        let Sound { desired, broken } = sound(&spec, &observed, &records, &profiles)?;
         Ok(Some(Self {
             spec,
             desired,
+            broken,
             observed,
             records,
             withheld: BTreeMap::new(),
@@ -87,6 +111,40 @@ impl Pools {
         }
     }
 
+    /// What keeps every guest from a pool: a kept VF may be on the PF that cannot be looked at.
+    fn broken_pool(&self, pool: &str) -> Vec<Report> {
+        let of_it = self.broken.iter().filter(|pf| pf.pools.contains(pool));
+        of_it.flat_map(|pf| pf.reports.iter().cloned()).collect()
+    }
+
+    /// What keeps every guest from a function of a PF that was as the file says, and is not any more.
+    fn broken_function(&self, bdf: Bdf) -> Vec<Report> {
+        let has_it = |pf: &&PfFacts| pf.vfs.iter().any(|vf| vf.bdf == bdf);
+        let pf = self.observed.pfs.values().find(has_it).map(|pf| pf.bdf);
+        let is_known = pf.is_some_and(|pf| {
+            self.records.pfs.contains_key(&pf) && !self.desired.pfs.contains_key(&pf)
+        });
+        match is_known {
+            true => self.all_broken(),
+            false => Vec::new(),
+        }
+    }
+
+    fn all_broken(&self) -> Vec<Report> {
+        let all = self.broken.iter();
+        all.flat_map(|pf| pf.reports.iter().cloned()).collect()
+    }
+
+    /// Who has a VF, and on which terms.
+    fn held(&self, bdf: Bdf) -> Result<(String, LeaseTerms), Vec<Report>> {
+        held(bdf, &self.view()).map_err(|report| {
+            // It may be on one of these.
+            let mut reports = self.all_broken();
+            reports.push(report);
+            reports
+        })
+    }
+
     const fn view(&self) -> PoolsView<'_> {
         PoolsView {
             spec: &self.spec,
@@ -103,15 +161,19 @@ impl Pools {
 ///
 /// # Errors
 /// `pool-unapplied`, `pool-unknown`, `pool-exhausted`, `lease-foreign`; what keeps host file, machine and records from being
-/// read.
+/// read; `not-permitted` where that is not for this user to read, and the purpose needs it.
 pub fn for_guest(
     root: &SysRoot,
     state: Option<&State>,
     spec: GuestSpec,
     lost: &BTreeMap<Bdf, String>,
-) -> Result<(GuestSpec, Leases), Vec<Report>> {
+    purpose: Purpose,
+) -> Result<Found, Vec<Report>> {
     if spec.devices.is_empty() && spec.pool_devices.is_empty() {
-        return Ok((spec, Leases::new()));
+        return Ok(Found::without_pools(spec));
+    }
+    if let Some(state) = state.filter(|state| state.is_closed()) {
+        return unseen(state, spec, purpose);
     }
     let pools = match state {
         Some(state) => Pools::read(root, state)?.map(|pools| (pools, state)),
@@ -123,10 +185,14 @@ pub fn for_guest(
             .map(|device| unapplied(&device.wish.pool).at(device.place.clone()))
             .collect();
         return match reports.is_empty() {
-            true => Ok((spec, Leases::new())),
+            true => Ok(Found::without_pools(spec)),
             false => Err(reports),
         };
     };
+    let reports = on_broken(&pools, &spec);
+    if !reports.is_empty() {
+        return Err(reports);
+    }
     pools.look_at(root, state, |pool, bdf| {
         spec.pool_devices
             .iter()
@@ -171,7 +237,74 @@ pub fn for_guest(
         })
         .collect();
     leases.extend(chosen.into_iter().map(|(_, terms)| (terms.vf, terms)));
-    Ok((spec.with_chosen(&places), leases))
+    Ok(Found {
+        spec: spec.with_chosen(&places),
+        leases,
+        warnings: Vec::new(),
+    })
+}
+
+impl Found {
+    fn without_pools(spec: GuestSpec) -> Self {
+        Self {
+            spec,
+            leases: Leases::new(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// What keeps the guest from its pools and functions because the machine is not what was applied; once each.
+fn on_broken(pools: &Pools, spec: &GuestSpec) -> Vec<Report> {
+    let by_pool = spec.pool_devices.iter();
+    let by_address = spec.devices.iter();
+    let all = by_pool
+        .flat_map(|asked| pools.broken_pool(&asked.wish.pool))
+        .chain(by_address.flat_map(|asked| pools.broken_function(asked.bdf)));
+    let mut reports = Vec::new();
+    for report in all {
+        if !reports.contains(&report) {
+            reports.push(report);
+        }
+    }
+    reports
+}
+
+/// For who may not read what is kept of pools: a plan of functions that are named can be shown without.
+fn unseen(state: &State, spec: GuestSpec, purpose: Purpose) -> Result<Found, Vec<Report>> {
+    let report = |what: String| {
+        Report::new(
+            ErrorId::NotPermitted,
+            what,
+            format!(
+                "{} is not for this user to read",
+                state.host_folder().display()
+            ),
+            "run narrows as root",
+        )
+    };
+    let wishes = spec.pool_devices.iter();
+    let mut refusals: Vec<Report> = wishes
+        .map(|device| {
+            let what = format!(
+                "which VFs of pool {:?} are free cannot be told",
+                device.wish.pool
+            );
+            report(what).at(device.place.clone())
+        })
+        .collect();
+    let warning =
+        report("whether the guest's devices are in pools, and whose, cannot be told".to_owned());
+    if refusals.is_empty() && purpose == Purpose::Run {
+        refusals.push(warning.clone());
+    }
+    match refusals.is_empty() {
+        true => Ok(Found {
+            warnings: vec![warning],
+            ..Found::without_pools(spec)
+        }),
+        false => Err(refusals),
+    }
 }
 
 /// Writes down that the VF is the guest's: of two claims, one succeeds.
@@ -404,7 +537,7 @@ pub fn return_lease(
     let Some(pools) = Pools::read(root, state)? else {
         return Err(vec![unapplied_host()]);
     };
-    let (guest, terms) = held(bdf, &pools.view()).map_err(one)?;
+    let (guest, terms) = pools.held(bdf)?;
     let _lock = InUse::take(state, bdf, &format!("{guest} (returned)")).map_err(one)?;
     state.check_recovered(bdf).map_err(one)?;
     let evidence = give_back(hands, state, &guest, &terms, say);
@@ -438,7 +571,7 @@ pub fn finish(
         return Err(vec![unapplied_host()]);
     };
     let bdf = one.record.bdf;
-    let (guest, mut terms) = held(bdf, &pools.view()).map_err(|report| vec![report])?;
+    let (guest, mut terms) = pools.held(bdf)?;
     terms.keep = one.record.lease.as_ref().is_some_and(|lease| lease.keep);
     if !is_there {
         let boot = &pools.observed.boot;

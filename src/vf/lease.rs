@@ -370,10 +370,8 @@ fn is_free(pf: &PfRecords, guest: &str, terms: &LeaseTerms) -> Result<(), Report
     if !matches!(is, VfState::Clean | VfState::Leased) {
         return Err(not_clean(terms.vf, is));
     }
-    let its_own = terms.namespaces.iter().filter(|wanted| !wanted.is_shared);
-    its_own
-        .map(|wanted| check_clean(pf, wanted, terms.vf, guest))
-        .collect()
+    let mut its_own = terms.namespaces.iter().filter(|wanted| !wanted.is_shared);
+    its_own.try_for_each(|wanted| check_clean(pf, wanted, terms.vf, guest))
 }
 
 /// Makes a claimed VF what its lease says, and reads it back.

@@ -31,6 +31,7 @@ fn as_was(was: &PfFacts) -> DesiredPf {
     let attached = was.nvme().into_iter().flat_map(|nvme| &nvme.namespaces);
     DesiredPf {
         bdf: was.bdf,
+        place: None,
         // By driver and ids: which file named another one is forgotten.
         profile: String::new(),
         count: was.count,

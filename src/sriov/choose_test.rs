@@ -111,6 +111,7 @@ impl Host {
             let desired = DesiredPf {
                 restored: None,
                 bdf: pf(port),
+                place: None,
                 profile: String::new(),
                 count: 3,
                 up: true,

@@ -14,7 +14,7 @@ use super::{
     wish::{self, Wish},
 };
 use crate::{
-    error::Report,
+    error::{Location, Report},
     spec::host::{
         Eraser, Eswitch, HostSpec, Interlock, NamespaceFor, NamespaceFrom, PoolOptOut, PoolPolicy,
         Profiles,
@@ -86,6 +86,7 @@ fn one_pf(subject: &Subject<'_>, macs: &BTreeMap<(Bdf, u32), Given>) -> DesiredP
     });
     DesiredPf {
         bdf: facts.bdf,
+        place: Some(pf.place.clone()),
         profile: profile.name.clone(),
         count: pf.vfs,
         up: pf.up.unwrap_or(profile.order.pf_up_before_vfs) && pf.vfs > 0,
@@ -186,6 +187,9 @@ pub struct Desired {
 pub struct DesiredPf {
     /// Its address.
     pub bdf: Bdf,
+    /// Where the host file names it: every refusal points there. No saved plan has it.
+    #[serde(skip)]
+    pub place: Option<Location>,
     /// The name of its profile.
     pub profile: String,
     /// How many VFs.

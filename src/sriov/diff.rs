@@ -85,6 +85,7 @@ fn adopted_short(pf: &Pf<'_>) -> Report {
         ),
         "let the other manager make more, or leave `adopt` out",
     )
+    .at(pf.wanted.place.clone())
 }
 
 fn link(pf: &Pf<'_>, count: &Count, plan: &mut HostPlan) {
@@ -305,6 +306,7 @@ fn hidden(pf: &Pf<'_>) -> Report {
         "its interface is in no place where it can be seen: another network namespace has it, or it has no driver",
         "bring the interface into this network namespace, or bind the PF to its driver",
     )
+    .at(pf.wanted.place.clone())
 }
 
 /// Frees a VF from the host's drivers, and proves that it is as after a reset.

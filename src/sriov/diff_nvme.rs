@@ -152,6 +152,7 @@ fn resources_in_use(index: u32, guest: &str, pf: &Pf<'_>, nvme: &NvmeFacts) -> R
         ),
         format!("stop {guest}"),
     )
+    .at(pf.wanted.place.clone())
 }
 
 /// Who sees which namespace: makes those that are missing, takes from free VFs and the primary what is not theirs.

@@ -203,6 +203,7 @@ pub fn inventory(
 fn unwanted(bdf: Bdf) -> DesiredPf {
     DesiredPf {
         bdf,
+        place: None,
         profile: String::new(),
         count: 0,
         up: false,

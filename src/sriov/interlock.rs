@@ -204,7 +204,8 @@ fn report(row: &Row, judged: &Judged<'_>) -> Option<Report> {
         None => format!("{bdf} {}", row.what),
     };
     let report = Report::new(row.id, what, first, row.fix);
-    Some(evidence.fold(report, Report::and).and(row.reason))
+    let report = evidence.fold(report, Report::and).and(row.reason);
+    Some(report.at(judged.pf.wanted.place.clone()))
 }
 
 fn always(_: Safety) -> bool {

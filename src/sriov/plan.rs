@@ -88,7 +88,8 @@ pub fn plan(
         let pf = Pf::new(facts, wanted, observed, records, profiles);
         let kept = records.pfs.get(&facts.bdf);
         if let Some(other) = kept.filter(|kept| kept.anchor != facts.anchor) {
-            plan.refusals.push(exchanged(facts, other));
+            let report = exchanged(facts, other);
+            plan.refusals.push(report.at(wanted.place.clone()));
         }
         diff::changes(&pf, &mut plan);
         warn(&pf, safety, &mut plan.warnings);
@@ -140,6 +141,7 @@ fn vanished(wanted: &DesiredPf) -> Report {
         "it was there when the file was applied",
         "see whether the card is in its slot and has its driver",
     )
+    .at(wanted.place.clone())
 }
 
 fn exchanged(facts: &PfFacts, other: &PfRecords) -> Report {

@@ -321,6 +321,18 @@ fn each_interlock_refuses_alone_and_is_accepted_only_where_the_table_says_so() {
         let refused = plan_of(&desired, Safety::default());
         assert_eq!(ids(&refused.refusals), [*id], "{:#?}", refused.refusals);
         assert_eq!(refused.exit(), Exit::Refused);
+        let named =
+            &desired.pfs[&if id.contains("disk") || refused.refusals[0].what.contains("nvme") {
+                made::bdf(4)
+            } else {
+                made::bdf(2)
+            }];
+        assert_eq!(
+            refused.refusals[0].location.as_deref(),
+            named.place.as_ref(),
+            "{id}"
+        );
+        assert!(named.place.is_some(), "{id}");
         let row = ROWS.iter().find(|row| row.id.name() == *id).unwrap();
         for pf in desired.pfs.values_mut() {
             pf.accept = vec![row.interlock];

@@ -179,7 +179,7 @@ pub(super) fn prepare(
         Some(Shown::Saved(plan)) => plan.check(job.file.map(|(_, text)| text), &observed, steps),
     }
     .map_err(one)?;
-    let live = users::check(state, &observed, &records, steps)?;
+    let live = users::check(state, &observed, &records, &planned.desired, steps)?;
     Ok(Ready {
         lock,
         observed,

@@ -275,7 +275,13 @@ fn vf_of_a_run_stops_all_but_single_attributes() {
         .unwrap();
     stale.running.clear();
     let steps = plan(&mut machine, &state, 2, 2).steps;
-    let live = super::users::check(&state, &machine.now, &stale, &steps);
+    let live = super::users::check(
+        &state,
+        &machine.now,
+        &stale,
+        &crate::sriov::Desired::default(),
+        &steps,
+    );
     assert_eq!(live.unwrap().len(), 1, "as it was a moment before");
     let reports = Ask::of(2, 2).run(&mut machine, &state).unwrap_err();
     assert_eq!(ids(&reports), ["vf-in-use"].into());

@@ -320,6 +320,7 @@ fn wanted(
     };
     DesiredPf {
         bdf: facts.bdf,
+        place: None,
         profile: "test".to_owned(),
         count,
         up: true,

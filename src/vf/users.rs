@@ -6,7 +6,7 @@ use iommu::bdf::Bdf;
 
 use crate::{
     error::{ErrorId, Report},
-    sriov::{Observed, PfFacts, Records, Step, VfState},
+    sriov::{Desired, Observed, PfFacts, Records, Step, VfState},
     state::State,
 };
 
@@ -22,6 +22,7 @@ pub(super) fn check(
     state: &State,
     observed: &Observed,
     records: &Records,
+    desired: &Desired,
     steps: &[Step],
 ) -> Result<Live, Vec<Report>> {
     let mut users: BTreeMap<Bdf, Option<String>> = BTreeMap::new();
@@ -46,7 +47,9 @@ pub(super) fn check(
             if is_known && matches!(step, Step::Attribute { .. }) {
                 live.insert((step.pf(), index), user);
             } else {
-                refusals.push(in_use(step, bdf, &user));
+                let named = desired.pfs.get(&step.pf());
+                let place = named.and_then(|pf| pf.place.clone());
+                refusals.push(in_use(step, bdf, &user).at(place));
             }
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     desired::{Desired, DesiredPf, DesiredVf},
-    facts::{Anchor, NamespaceId, NicAttributes, NvmeCan, Observed, PfFacts},
+    facts::{Anchor, NamespaceFormat, NamespaceId, NicAttributes, NvmeCan, Observed, PfFacts},
     lease::{differing, word},
     life::VfState,
     records::{Records, VfRecord},
@@ -60,7 +60,7 @@ pub struct LeaseTerms {
     pub accept: Vec<PoolOptOut>,
 }
 
-/// A namespace of a lease, as it is before the guest has it: a guest can give it another format.
+/// A namespace of a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LeasedNamespace {
@@ -68,10 +68,8 @@ pub struct LeasedNamespace {
     pub nsid: u32,
     /// Its identity.
     pub id: NamespaceId,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its block size in bytes.
-    pub block: u32,
+    /// The format that it should have.
+    pub format: NamespaceFormat,
     /// Whether the host file shares it between VFs: then it is nobody's alone, and no return erases it.
     pub is_shared: bool,
 }
@@ -224,7 +222,7 @@ pub fn candidates(
     }
     let terms: Vec<LeaseTerms> = found
         .into_iter()
-        .filter_map(|member| terms(member, &pool.name, wish.keep))
+        .filter_map(|member| terms(member, &pool.name, wish.keep, view))
         .collect();
     if !terms.is_empty() {
         return Ok(terms);
@@ -320,7 +318,7 @@ pub fn terms_of(guest: &str, bdf: Bdf, view: &PoolsView<'_>) -> Result<Option<Le
     }
     // What it keeps is not taken from it by naming it.
     let keep = lease.is_some_and(|lease| lease.keep);
-    Ok(terms(&member, &pool.name, keep))
+    Ok(terms(&member, &pool.name, keep, view))
 }
 
 /// The terms on which a guest has a VF, for who ends the lease: with the guest's name.
@@ -338,7 +336,10 @@ pub fn held(bdf: Bdf, view: &PoolsView<'_>) -> Result<(String, LeaseTerms), Repo
         .find(|(_, member)| member.bdf == Some(bdf));
     let held = found.and_then(|(pool, member)| {
         let lease = member.record?.lease.as_ref()?;
-        Some((lease.guest.clone(), terms(&member, &pool.name, false)?))
+        Some((
+            lease.guest.clone(),
+            terms(&member, &pool.name, false, view)?,
+        ))
     });
     held.ok_or_else(|| {
         Report::new(
@@ -505,7 +506,7 @@ fn of_pf(pf: &PfFacts, taken: &BTreeSet<Bdf>) -> usize {
     pf.vfs.iter().filter(|vf| taken.contains(&vf.bdf)).count()
 }
 
-fn terms(member: &Member<'_>, pool: &str, keep: bool) -> Option<LeaseTerms> {
+fn terms(member: &Member<'_>, pool: &str, keep: bool, view: &PoolsView<'_>) -> Option<LeaseTerms> {
     let (pf, wanted) = (member.pf, member.wanted);
     let nvme = pf.nvme();
     let secondary = nvme.and_then(|nvme| {
@@ -517,12 +518,17 @@ fn terms(member: &Member<'_>, pool: &str, keep: bool) -> Option<LeaseTerms> {
     let namespace = |nsid: &u32| {
         let found = nvme?.namespaces.get(nsid)?;
         let mut declared = member.declared.namespaces.iter();
-        // One that a guest has may have another format by now: what it was is in its run's journal.
+        // A guest may have given it another one since.
+        let record = view.records.pfs.get(&pf.bdf);
+        let record = record.and_then(|records| records.namespaces.get(nsid));
+        let format = record
+            .filter(|record| record.id == found.id)
+            .and_then(|record| record.format)
+            .unwrap_or_else(|| found.format());
         Some(LeasedNamespace {
             nsid: *nsid,
             id: found.id.clone(),
-            size: found.size,
-            block: found.block,
+            format,
             is_shared: declared.any(|its| its.nsid == Some(*nsid) && its.is_shared),
         })
     };

@@ -308,6 +308,9 @@ impl Drive<'_> {
                 controller: controller.clone(),
                 nsid,
                 how,
+                block: record
+                    .and_then(|record| record.format)
+                    .map_or(is.block, |format| format.block),
             });
         }
         plan.steps.push(Step::NamespaceDelete {

@@ -11,7 +11,7 @@ use super::{
     diff::differences,
     facts::Observed,
     plan::Pf,
-    records::Records,
+    records::{NamespaceState, Records},
     tenure::Tenure,
 };
 use crate::spec::host::Profiles;
@@ -213,6 +213,13 @@ fn of_namespaces(pf: &Pf<'_>, all: &mut Vec<Drift>) {
             push("absent".to_owned(), "present");
             continue;
         };
+        let record = wanted.nsid.and_then(|nsid| pf.kept?.namespaces.get(&nsid));
+        let record = record.filter(|record| record.state == NamespaceState::Clean);
+        if let Some(format) = record.and_then(|record| record.format)
+            && format != is.format()
+        {
+            push(is.format().to_string(), &format.to_string());
+        }
         if wanted.vfs.is_empty() {
             continue;
         }

@@ -296,6 +296,33 @@ pub struct Namespace {
     pub block_device: Option<String>,
 }
 
+impl Namespace {
+    /// The format that it has now.
+    #[must_use]
+    pub const fn format(&self) -> NamespaceFormat {
+        NamespaceFormat {
+            size: self.size,
+            block: self.block,
+        }
+    }
+}
+
+/// How a namespace is laid out. Whoever has it can change that, and no reset and no detaching changes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamespaceFormat {
+    /// Size in bytes.
+    pub size: u64,
+    /// Block size in bytes.
+    pub block: u32,
+}
+
+impl fmt::Display for NamespaceFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes in blocks of {}", self.size, self.block)
+    }
+}
+
 /// What tells a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

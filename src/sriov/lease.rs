@@ -8,7 +8,7 @@ use super::{
     facts::{Namespace, NicAttributes, NvmeFacts, Observed, PfFacts},
     step::{AttributeValue, EraseHow, ResourceKind, Step},
 };
-use crate::spec::host::Mbps;
+use crate::spec::host::{Eraser, Mbps};
 
 /// The words that `is` has different from `wanted`, each as it is and as it should be, in the order in which they are set:
 /// what protects others first. What the driver does not tell is set only where something else than nothing is wanted.
@@ -92,6 +92,10 @@ pub fn to_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, S
         steps.extend(detach_all(terms, nvme, controller, cntlid, true));
         for wanted in &terms.namespaces {
             let namespace = namespace_of(wanted, nvme)?;
+            // Who keeps it may format it.
+            if !terms.keep && namespace.format() != wanted.format {
+                return Err(reformatted(wanted, namespace));
+            }
             let others = namespace.attached.iter().filter(|id| **id != cntlid);
             if let Some(other) = others.clone().next()
                 && !namespace.is_shared
@@ -119,6 +123,13 @@ pub fn to_rest(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, Str
     if terms.controller.is_some() {
         let (nvme, controller, cntlid) = controller_of(terms, pf)?;
         steps.extend(detach_all(terms, nvme, controller, cntlid, false));
+        // An erase that was cut off leaves them with the primary, and the host with their data.
+        let is_left = |its: &&LeasedNamespace| {
+            let own = namespace_of(its, nvme);
+            !its.is_shared && own.is_ok_and(|own| own.attached.contains(&nvme.cntlid))
+        };
+        let left = terms.namespaces.iter().filter(is_left);
+        steps.extend(left.map(|its| detach(terms, controller, its.nsid, nvme.cntlid)));
         // For the next guest; and a guest may not have left it online.
         steps.extend(online(terms, nvme, controller, cntlid)?);
     }
@@ -139,9 +150,16 @@ pub fn to_erase(
     let nvme = pf.nvme().ok_or("the PF is no NVMe controller any more")?;
     let controller = nvme.controller.as_str();
     let namespace = namespace_of(wanted, nvme)?;
-    let Some(how) = EraseHow::of(terms.erase, nvme.can)
-        .map_err(|what| format!("{controller} has no {what}"))?
-    else {
+    let lacks = |what| format!("{controller} has no {what}");
+    let mut how = EraseHow::of(terms.erase, nvme.can).map_err(lacks)?;
+    if namespace.format() != wanted.format {
+        let by_format = EraseHow::of(Eraser::Format, nvme.can).map_err(|what| {
+            let reason = reformatted(wanted, namespace);
+            format!("{reason}, which nothing restores: {}", lacks(what))
+        })?;
+        how = how.or(by_format);
+    }
+    let Some(how) = how else {
         return Ok(Vec::new());
     };
     let mut steps = Vec::new();
@@ -157,6 +175,7 @@ pub fn to_erase(
         controller: controller.to_owned(),
         nsid: wanted.nsid,
         how,
+        block: wanted.format.block,
     });
     steps.push(detach(terms, controller, wanted.nsid, nvme.cntlid));
     Ok(steps)
@@ -302,6 +321,50 @@ fn namespace_of<'a>(
         return Err(format!("another namespace has the id {}", wanted.nsid));
     }
     Ok(found)
+}
+
+/// The namespaces of a lease whose format is another than they should have: those that it has alone.
+#[must_use]
+pub fn changed_formats(terms: &LeaseTerms, observed: &Observed) -> Vec<LeasedNamespace> {
+    let nvme = observed.pfs.get(&terms.pf).and_then(PfFacts::nvme);
+    let Some(nvme) = nvme else { return Vec::new() };
+    let is_changed = |wanted: &&LeasedNamespace| {
+        namespace_of(wanted, nvme).is_ok_and(|is| is.format() != wanted.format)
+    };
+    terms
+        .namespaces
+        .iter()
+        .filter(is_changed)
+        .cloned()
+        .collect()
+}
+
+/// What a namespace in another format is, and was.
+fn reformatted(wanted: &LeasedNamespace, is: &Namespace) -> String {
+    format!(
+        "namespace {} has {}, and should have {}",
+        wanted.nsid,
+        is.format(),
+        wanted.format
+    )
+}
+
+/// Whether an erased namespace has the format that it should have.
+///
+/// # Errors
+/// What it has, and what it should have.
+pub fn check_format(
+    terms: &LeaseTerms,
+    wanted: &LeasedNamespace,
+    observed: &Observed,
+) -> Result<(), String> {
+    let nvme = pf_of(terms, observed)?.nvme();
+    let nvme = nvme.ok_or("the PF is no NVMe controller any more")?;
+    let is = namespace_of(wanted, nvme)?;
+    match is.format() == wanted.format {
+        true => Ok(()),
+        false => Err(reformatted(wanted, is)),
+    }
 }
 
 fn attach(terms: &LeaseTerms, controller: &str, nsid: u32, cntlid: u16) -> Step {

@@ -250,6 +250,7 @@ fn remember(machine: &Machine, records: &mut Records, step: &Step, seen: Seen) {
                 since: "2026-01-01T00:00:00Z".to_owned(),
                 is_made: true,
                 last_guest: None,
+                format: None,
             };
             of_pf.namespaces.insert(nsid, made);
         }

@@ -314,8 +314,11 @@ impl Machine {
                 shared,
                 ..
             } => self.make_namespace(*pf, *size, *block, *shared),
-            Step::Erase { pf, nsid, .. } => {
-                self.nvme(*pf)?;
+            Step::Erase {
+                pf, nsid, block, ..
+            } => {
+                let namespace = self.nvme(*pf)?.namespaces.get_mut(nsid);
+                namespace.ok_or_else(|| fault("80h", "status 0/02"))?.block = *block;
                 self.data.remove(&(*pf, *nsid));
                 Ok(Seen::AsAsked)
             }

@@ -527,6 +527,39 @@ fn after_an_error_of_the_drive_free_vfs_come_back_and_a_running_one_is_told() {
 }
 
 #[test]
+fn a_namespace_that_an_erase_left_to_the_host_or_in_another_format_is_drift() {
+    let mut machine = lab();
+    let text = LAB.replace("nsid = 1", "size = \"1G\"");
+    let (_, mut records) = applied(&mut machine, &text);
+    let desired = wanted(&text, &machine, &records).unwrap();
+    let profiles = Profiles::built_in();
+    let of = |machine: &Machine, records: &Records| -> Vec<String> {
+        let found = drift(&machine.now, &desired, records, &profiles);
+        found.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(of(&machine, &records), Vec::<String>::new());
+    let kept = records.pfs.get_mut(&made::bdf(4)).unwrap();
+    let is = drive(&mut machine).namespaces.get_mut(&6).unwrap();
+    kept.namespaces.get_mut(&6).unwrap().format = Some(is.format());
+    assert_eq!(of(&machine, &records), Vec::<String>::new());
+    let is = drive(&mut machine).namespaces.get_mut(&6).unwrap();
+    is.block = 4096;
+    is.attached.insert(0);
+    assert_eq!(
+        of(&machine, &records),
+        [
+            "0000:04:00.0: namespace a0 is 1073741824 bytes in blocks of 4096, should be 1073741824 bytes in blocks of 512",
+            "0000:04:00.0: namespace a0 is attached to controllers 0, should be attached to guests' only"
+        ]
+    );
+    let plan = planned(&machine, &desired, &records);
+    assert_eq!(
+        words(&plan),
+        "take namespace 6 of nvme4 from controller 0\n"
+    );
+}
+
+#[test]
 fn a_namespace_made_by_narrows_and_named_no_more_is_erased_and_deleted() {
     let mut machine = lab();
     let text = LAB.replace("nsid = 1", "size = \"1G\"");

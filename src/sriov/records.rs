@@ -206,6 +206,9 @@ pub struct NamespaceRecord {
     pub is_made: bool,
     /// The guest that had it last.
     pub last_guest: Option<String>,
+    /// The format that it should have: the one that it had when it was declared, made or first leased.
+    #[serde(default)]
+    pub format: Option<super::facts::NamespaceFormat>,
 }
 
 /// Whether somebody's data may be on a namespace.

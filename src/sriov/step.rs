@@ -182,6 +182,8 @@ pub enum Step {
         nsid: u32,
         /// How.
         how: EraseHow,
+        /// The block size that it has afterwards, without metadata: a guest may have given it another.
+        block: u32,
     },
     /// Deletes a namespace that Narrows has made.
     NamespaceDelete {

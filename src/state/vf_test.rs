@@ -266,6 +266,7 @@ fn another_boot_has_no_vfs_but_kept_leases_and_namespaces() {
         since: "t".to_owned(),
         is_made: false,
         last_guest: Some("web".to_owned()),
+        format: None,
     };
     change(&state, |kept| {
         for index in 0..3 {

@@ -16,12 +16,12 @@ use iommu::{error::Errno, sysfs::SysRoot};
 use super::{
     fault::{self, Call, await_that},
     hands::KernelHands,
-    namespaces::not_overwritable,
+    namespaces::{flbas_of, format_of},
 };
 use crate::{
     host::sriov::controller::{Controller, Layout},
     sriov::{EraseHow, Percent, StepFault},
-    sys::nvme::Command,
+    sys::nvme::{Command, CommandFault},
 };
 
 /// What is written or read at once, in bytes.
@@ -49,6 +49,7 @@ impl KernelHands {
         name: &str,
         nsid: u32,
         how: EraseHow,
+        block: u32,
         progress: &mut dyn FnMut(Percent),
     ) -> Result<(), StepFault> {
         let doing = format!("erase namespace {nsid} of {name}");
@@ -71,6 +72,7 @@ impl KernelHands {
             name,
             nsid,
             layout: &layout,
+            block,
         };
         let erased = self.erase_attached(&controller, &target, how, progress);
         if was_attached {
@@ -93,56 +95,134 @@ impl KernelHands {
         how: EraseHow,
         progress: &mut dyn FnMut(Percent),
     ) -> Result<(), StepFault> {
+        let Target { doing, layout, .. } = *target;
+        await_that(self.patience, || {
+            Ok(self.device(doing, target.name, target.nsid)?.is_some())
+        })?;
+        progress(Percent(0));
+        if how != EraseHow::Overwrite {
+            self.format(controller, target, how == EraseHow::Crypto)?;
+            progress(Percent(100));
+            return Ok(());
+        }
+        if is_as_wanted(layout, target.block) {
+            return self.overwrite(target, layout.len_bytes(), progress);
+        }
+        // Zeros in another format would leave what the next guest finds different.
+        let restored = self.format(controller, target, false)?;
+        self.overwrite(target, restored.len_bytes(), progress)
+    }
+
+    /// Writes zeros over the whole namespace and reads some of them.
+    fn overwrite(
+        &self,
+        target: &Target<'_>,
+        len: u64,
+        progress: &mut dyn FnMut(Percent),
+    ) -> Result<(), StepFault> {
+        let doing = target.doing;
+        let device = self
+            .claim(doing, target.name, target.nsid, true)?
+            .ok_or_else(|| fault::found(doing, "the host's kernel shows no device of it"))?;
+        overwrite(&device, len, progress).map_err(|e| refused(doing, "write", &e))?;
+        let places = places(&self.root, doing, len)?;
+        let after = read_samples(&device, &places).map_err(|e| refused(doing, "read", &e))?;
+        match after.iter().find(|(_, bytes)| !is_even(bytes, 0)) {
+            None => Ok(()),
+            Some((at, _)) => {
+                let evidence = format!("what was written over reads otherwise at {at:#x}");
+                Err(fault::ignored(doing, evidence))
+            }
+        }
+    }
+
+    /// Formats the namespace with the blocks that it is to have and without metadata: how it lies afterwards.
+    fn format(
+        &self,
+        controller: &Controller,
+        target: &Target<'_>,
+        is_crypto: bool,
+    ) -> Result<Layout, StepFault> {
         let Target {
             doing,
             name,
             nsid,
             layout,
+            block,
         } = *target;
-        let len = layout.len_bytes();
-        await_that(self.patience, || {
-            Ok(self.device(doing, name, nsid)?.is_some())
-        })?;
-        let is_written = how == EraseHow::Overwrite;
-        let device = self
-            .claim(doing, name, nsid, is_written)?
-            .ok_or_else(|| fault::found(doing, "the host's kernel shows no device of it"))?;
-        progress(Percent(0));
-        if is_written {
-            if let Some(reason) = not_overwritable(layout) {
-                return Err(fault::found(doing, reason));
-            }
-            overwrite(&device, len, progress).map_err(|e| refused(doing, "write", &e))?;
-            let places = places(&self.root, doing, len)?;
-            let after = read_samples(&device, &places).map_err(|e| refused(doing, "read", &e))?;
-            return match after.iter().find(|(_, bytes)| !is_even(bytes, 0)) {
-                None => Ok(()),
-                Some((at, _)) => {
-                    let evidence = format!("what was written over reads otherwise at {at:#x}");
-                    Err(fault::ignored(doing, evidence))
-                }
-            };
+        let failed = |f| fault::command(doing, &f);
+        if !is_as_wanted(layout, block) && !formats_alone(controller).map_err(failed)? {
+            let evidence = format!(
+                "its format cannot be restored: it has blocks of {} and {} bytes of metadata instead of blocks of {block}, \
+                 and the controller formats no namespace alone",
+                layout.block, layout.metadata
+            );
+            return Err(fault::found(doing, evidence));
         }
-        let places = places(&self.root, doing, len)?;
-        let before = read_samples(&device, &places).map_err(|e| refused(doing, "read", &e))?;
-        let is_crypto = how == EraseHow::Crypto;
-        let timeout_ms = format_timeout_ms(len);
-        let command = Command::format(nsid, layout.flbas, layout.dps, is_crypto, timeout_ms);
+        let formats = controller.identify(0x11, nsid, 0).map_err(failed)?;
+        let number = format_of(&formats, block).ok_or_else(|| {
+            let what = format!("it has no format with blocks of {block} bytes and no metadata");
+            fault::found(doing, format!("its format cannot be restored: {what}"))
+        })?;
+        let device = self.claim(doing, name, nsid, false)?;
+        // One with metadata that the kernel does not know has no device, or an empty one.
+        if device.is_none() && is_as_wanted(layout, block) {
+            return Err(fault::found(
+                doing,
+                "the host's kernel shows no device of it",
+            ));
+        }
+        let places = places(&self.root, doing, layout.len_bytes())?;
+        let before = match &device {
+            Some(device) => {
+                read_samples(device, &places).map_err(|e| refused(doing, "read", &e))?
+            }
+            None => Samples::new(),
+        };
+        let timeout_ms = format_timeout_ms(layout.len_bytes());
+        let command = Command::format(nsid, flbas_of(number), 0, is_crypto, timeout_ms);
         self.order(controller, doing, &command, None)?;
+        let after = controller.layout(nsid).map_err(failed)?;
+        let after = match after {
+            Some(after) if is_as_wanted(&after, block) => after,
+            other => return Err(fault::ignored(doing, format!("its format reads {other:?}"))),
+        };
+        drop(device);
+        self.read_after_format(target, &after, &places, &before)?;
+        Ok(after)
+    }
+
+    /// Waits until the kernel has looked at the new format, and compares what was there before.
+    fn read_after_format(
+        &self,
+        target: &Target<'_>,
+        layout: &Layout,
+        places: &[u64],
+        before: &Samples,
+    ) -> Result<(), StepFault> {
+        let Target {
+            doing, name, nsid, ..
+        } = *target;
+        self.await_device(doing, name, nsid, true)?;
         let mut after = Samples::new();
         let is_readable = await_that(self.patience, || {
-            // While the kernel looks at the new format, reading may fail.
-            match read_samples(&device, &places) {
-                Ok(samples) => after = samples,
-                Err(_) => return Ok(false),
+            let Some(device) = self.claim(doing, name, nsid, false)? else {
+                return Ok(false);
+            };
+            // While the kernel looks, reading may fail, and the end is where it was.
+            let last = layout.len_bytes().saturating_sub(SAMPLE_LEN as u64);
+            let is_whole = read_samples(&device, &[last - last % SAMPLE_LEN as u64])
+                .is_ok_and(|read| read.iter().all(|(_, bytes)| !bytes.is_empty()));
+            match read_samples(&device, places) {
+                Ok(samples) if is_whole => after = samples,
+                Ok(_) | Err(_) => return Ok(false),
             }
             Ok(true)
         })?;
         if !is_readable {
             return Err(fault::ignored(doing, "it cannot be read after the format"));
         }
-        progress(Percent(100));
-        match kept(&before, &after) {
+        match kept(before, &after) {
             None => Ok(()),
             Some(at) => {
                 let evidence = format!("it reads at {at:#x} what it read before the format");
@@ -152,6 +232,22 @@ impl KernelHands {
     }
 }
 
+/// Whether a namespace has the blocks that it is to have, and no metadata.
+fn is_as_wanted(layout: &Layout, block: u32) -> bool {
+    layout.block == block && layout.metadata == 0
+}
+
+/// Whether the controller formats one namespace and leaves the others alone.
+fn formats_alone(controller: &Controller) -> Result<bool, CommandFault> {
+    let identity = controller.identity()?;
+    let can_format = match identity.has_effects {
+        true => controller.supported()?.contains(&0x80),
+        false => identity.oacs & 1 << 1 != 0,
+    };
+    // FNA bits 0 and 1: a format, or an erase, concerns all namespaces.
+    Ok(can_format && identity.fna & 3 == 0)
+}
+
 /// What is erased.
 #[derive(Clone, Copy)]
 struct Target<'a> {
@@ -159,6 +255,8 @@ struct Target<'a> {
     name: &'a str,
     nsid: u32,
     layout: &'a Layout,
+    /// The block size that it is to have.
+    block: u32,
 }
 
 fn refused(doing: &str, call: &str, error: &std::io::Error) -> StepFault {

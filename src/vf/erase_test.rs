@@ -67,3 +67,20 @@ fn a_large_disk_has_longer_for_its_format() {
     assert_eq!(format_timeout_ms(1 << 30), 600_000);
     assert_eq!(format_timeout_ms(8 << 40), 167_772_000);
 }
+
+#[test]
+fn only_the_wanted_blocks_without_metadata_are_left_as_they_are() {
+    let layout = |block, metadata| Layout {
+        blocks: 8,
+        block,
+        metadata,
+        flbas: 0,
+        dps: 0,
+        is_shared: false,
+        id: crate::sriov::NamespaceId::None,
+    };
+    assert!(is_as_wanted(&layout(512, 0), 512));
+    assert!(!is_as_wanted(&layout(4096, 0), 512));
+    assert!(!is_as_wanted(&layout(512, 8), 512));
+    assert_eq!((flbas_of(7), flbas_of(0x12)), (7, 0x22));
+}

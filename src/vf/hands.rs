@@ -112,8 +112,11 @@ impl Hands for KernelHands {
                 controller,
                 nsid,
                 how,
+                block,
                 ..
-            } => self.erase(controller, *nsid, *how, progress).map(done),
+            } => self
+                .erase(controller, *nsid, *how, *block, progress)
+                .map(done),
             Step::NamespaceDelete {
                 controller, nsid, ..
             } => self.delete_namespace(controller, *nsid).map(done),

@@ -24,7 +24,8 @@ use crate::{
     sriov::{
         BrokenPf, Desired, Event, Hands, Holder, Lease, LeaseTerms, LeasedNamespace,
         NamespaceRecord, NamespaceState, Observed, Percent, PfFacts, PfRecords, PoolsView, Records,
-        Sound, Step, StepFault, VfState, choose, foreign, held, sound, terms_of, to_erase,
+        Sound, Step, StepFault, VfState, changed_formats, check_format, choose, foreign, held, sound,
+        terms_of, to_erase,
         to_leased, to_rest,
     },
     state::{InUse, State, now},
@@ -475,7 +476,11 @@ fn returned(
         crash::point(Point::Rested);
         return kept.err().iter().map(in_a_line).collect();
     }
-    match rested(state, guest, terms) {
+    let changed = match reformatted(hands, terms) {
+        Ok(changed) => changed,
+        Err(evidence) => return evidence,
+    };
+    match rested(state, guest, terms, &changed) {
         Ok(dirty) if dirty.is_empty() => Vec::new(),
         Ok(dirty) => {
             crash::point(Point::Rested);
@@ -497,6 +502,10 @@ pub fn give_back_gone(
     terms: &LeaseTerms,
     say: &mut dyn FnMut(&str),
 ) -> Vec<String> {
+    let changed = match reformatted(hands, terms) {
+        Ok(changed) => changed,
+        Err(evidence) => return evidence,
+    };
     let dirty = state.change_pf(terms.pf, &terms.anchor, |pf| {
         pf.enter(boot, terms.controller.is_some(), &now());
         if !is_leased(pf, guest, terms) {
@@ -510,7 +519,7 @@ pub fn give_back_gone(
         }
         Ok(Some(match terms.keep {
             true => Vec::new(),
-            false => dirty(pf, guest, terms),
+            false => dirty(pf, guest, terms, &changed),
         }))
     });
     match dirty {
@@ -634,33 +643,41 @@ fn rest(hands: &mut dyn Hands, terms: &LeaseTerms) -> Vec<String> {
         },
         Err(report) => evidence.push(in_a_line(&report)),
     }
-    evidence.extend(changed_formats(terms, &observed));
     evidence
 }
 
-/// Namespaces that the guest has given another format, which the next one would find. One that keeps them may do so.
-fn changed_formats(terms: &LeaseTerms, observed: &Observed) -> Vec<String> {
-    let nvme = observed.pfs.get(&terms.pf).and_then(|pf| pf.nvme());
-    let Some(nvme) = nvme.filter(|_| !terms.keep) else {
-        return Vec::new();
-    };
-    let changed = terms.namespaces.iter().filter_map(|was| {
-        let is = nvme.namespaces.get(&was.nsid)?;
-        let is_same = (is.size, is.block) == (was.size, was.block);
-        (!is_same).then(|| {
-            format!(
-                "namespace {} has {} bytes in blocks of {}; before the guest it had {} in blocks of {}",
-                was.nsid, is.size, is.block, was.size, was.block
-            )
-        })
-    });
-    changed.collect()
+/// The namespaces that the guest has given another format, which the next one would find: a format gives back the one that
+/// they should have, whatever the pool says of erasing. One that keeps them may do so.
+fn reformatted(
+    hands: &mut dyn Hands,
+    terms: &LeaseTerms,
+) -> Result<Vec<LeasedNamespace>, Vec<String>> {
+    if terms.keep || terms.controller.is_none() {
+        return Ok(Vec::new());
+    }
+    let observed = hands.observe().map_err(|report| vec![in_a_line(&report)])?;
+    let (shared, own): (Vec<_>, Vec<_>) = changed_formats(terms, &observed)
+        .into_iter()
+        .partition(|changed| changed.is_shared);
+    match shared.is_empty() {
+        true => Ok(own),
+        // Other guests have it too: nothing here may format it.
+        false => Err(shared
+            .iter()
+            .filter_map(|changed| check_format(terms, changed, &observed).err())
+            .collect()),
+    }
 }
 
 /// Notes that the VF is at rest; the namespaces that are to be erased now.
-fn rested(state: &State, guest: &str, terms: &LeaseTerms) -> Result<Vec<LeasedNamespace>, Report> {
+fn rested(
+    state: &State,
+    guest: &str,
+    terms: &LeaseTerms,
+    changed: &[LeasedNamespace],
+) -> Result<Vec<LeasedNamespace>, Report> {
     let dirty = state.change_pf(terms.pf, &terms.anchor, |pf| {
-        let dirty = dirty(pf, guest, terms);
+        let dirty = dirty(pf, guest, terms, changed);
         let was = pf.vfs.get(&terms.index).map(|record| record.state);
         let event = match (dirty.is_empty(), was) {
             (false, _) => Event::RestedDirty,
@@ -727,8 +744,13 @@ fn erase_one(
 ) -> Result<(), String> {
     let observed = hands.observe().map_err(|report| in_a_line(&report))?;
     let nsid = wanted.nsid;
+    let mut failed = Vec::new();
     for step in to_erase(terms, wanted, &observed)? {
         let is_erase = matches!(step, Step::Erase { .. });
+        // Nothing is erased where nothing can be; the last step, which takes it from the primary again, is always tried.
+        if !failed.is_empty() && !matches!(step, Step::Detach { .. }) {
+            continue;
+        }
         if is_erase {
             say(&format!("namespace {nsid} is erased now"));
         }
@@ -741,12 +763,17 @@ fn erase_one(
                 say(&format!("namespace {nsid}: {tenths}0 percent erased"));
             }
         };
-        patiently(hands, &step, &mut progress).map_err(|fault| format!("{step}: {fault}"))?;
-        if is_erase {
-            say(&format!("namespace {nsid} is erased"));
+        match patiently(hands, &step, &mut progress) {
+            Err(fault) => failed.push(format!("{step}: {fault}")),
+            Ok(()) if is_erase => say(&format!("namespace {nsid} is erased")),
+            Ok(()) => {}
         }
     }
-    Ok(())
+    if !failed.is_empty() {
+        return Err(failed.join("; "));
+    }
+    let observed = hands.observe().map_err(|report| in_a_line(&report))?;
+    check_format(terms, wanted, &observed)
 }
 
 /// Whether the record says that the guest has the VF.
@@ -756,15 +783,21 @@ fn is_leased(pf: &PfRecords, guest: &str, terms: &LeaseTerms) -> bool {
     lease.is_some_and(|lease| lease.guest == guest)
 }
 
-/// The namespaces of the lease that the guest may have written to.
-fn dirty(pf: &PfRecords, guest: &str, terms: &LeaseTerms) -> Vec<LeasedNamespace> {
-    if terms.erase == Eraser::None {
-        return Vec::new();
-    }
-    let is_dirty = |wanted: &&LeasedNamespace| {
+/// The namespaces of the lease that are to be erased: those that the guest may have written to, where the pool says so, and
+/// those in another format.
+fn dirty(
+    pf: &PfRecords,
+    guest: &str,
+    terms: &LeaseTerms,
+    changed: &[LeasedNamespace],
+) -> Vec<LeasedNamespace> {
+    let is_written = |wanted: &LeasedNamespace| {
         pf.namespaces.get(&wanted.nsid).is_some_and(|record| {
             record.state != NamespaceState::Clean && record.last_guest.as_deref() == Some(guest)
         })
+    };
+    let is_dirty = |wanted: &&LeasedNamespace| {
+        (terms.erase != Eraser::None && is_written(wanted)) || changed.contains(wanted)
     };
     let its = terms.namespaces.iter().filter(|wanted| !wanted.is_shared);
     its.filter(is_dirty).cloned().collect()
@@ -809,8 +842,10 @@ fn mark(pf: &mut PfRecords, of: &LeasedNamespace, state: NamespaceState, guest: 
             since: now(),
             is_made: false,
             last_guest: None,
+            format: None,
         });
     record.id = of.id.clone();
+    record.format = Some(of.format);
     if record.state != state {
         record.state = state;
         record.since = now();

@@ -14,8 +14,8 @@ use super::*;
 use crate::{
     spec::host::{Mbps, Vlan},
     sriov::{
-        Anchor, AttributeValue, KindFacts, Namespace, NamespaceId, NicAttributes, NicFacts,
-        NvmeCan, NvmeFacts, PfFacts, ResourceKind, Secondary, Seen, VfFacts, VfRecord,
+        Anchor, AttributeValue, KindFacts, Namespace, NamespaceFormat, NamespaceId, NicAttributes,
+        NicFacts, NvmeCan, NvmeFacts, PfFacts, ResourceKind, Secondary, Seen, VfFacts, VfRecord,
     },
     state::{Identity, Record},
 };
@@ -47,6 +47,8 @@ struct Machine {
     left: Cell<Option<usize>>,
     /// Steps of this kind are said to be done, and are not.
     ignores: Option<fn(&Step) -> bool>,
+    /// The steps that it refuses.
+    fails: Option<fn(&Step) -> bool>,
     /// What was erased.
     erased: RefCell<Vec<u32>>,
     asked: Cell<usize>,
@@ -158,6 +160,7 @@ impl Machine {
             observed: RefCell::new(observed),
             left: Cell::new(None),
             ignores: None,
+            fails: None,
             erased: RefCell::default(),
             asked: Cell::new(0),
         }
@@ -221,10 +224,15 @@ impl Machine {
                 let attached = &mut nvme.namespaces.get_mut(nsid).unwrap().attached;
                 attached.remove(cntlid).then_some(()).ok_or("1/1A")
             })?,
-            Step::Erase { nsid, .. } => {
+            Step::Erase { nsid, block, .. } => {
                 if self.attached(*nsid) != [0] {
                     return Err("0/02");
                 }
+                self.nvme(|nvme| {
+                    let namespace = nvme.namespaces.get_mut(nsid).unwrap();
+                    // Metadata take a part of the medium: without them it is as large as before.
+                    (namespace.size, namespace.block) = (16 << 20, *block);
+                });
                 self.erased.borrow_mut().push(*nsid);
             }
             Step::Link { .. }
@@ -246,7 +254,9 @@ impl Hands for Machine {
         if self.ignores.is_some_and(|ignores| ignores(step)) {
             return Ok(Seen::AsAsked);
         }
-        self.obey(step).map_err(|evidence| StepFault {
+        let fails = self.fails.is_some_and(|fails| fails(step));
+        let obeyed = if fails { Err("6/00") } else { self.obey(step) };
+        obeyed.map_err(|evidence| StepFault {
             doing: "it".to_owned(),
             evidence: evidence.to_owned(),
             is_busy: false,
@@ -335,8 +345,10 @@ fn disk_terms() -> LeaseTerms {
         namespaces: vec![LeasedNamespace {
             nsid: 2,
             id: NamespaceId::None,
-            size: 16 << 20,
-            block: 512,
+            format: NamespaceFormat {
+                size: 16 << 20,
+                block: 512,
+            },
             is_shared: false,
         }],
         ..nic_terms()
@@ -589,18 +601,98 @@ fn a_driver_that_ignores_an_attribute_keeps_the_guest_from_starting() {
     assert_eq!(report.id, ErrorId::StepNotDone);
 }
 
+/// A guest with a namespace that it gives another format.
+fn reformatting(machine: &mut Machine, state: &State, terms: &LeaseTerms) {
+    claim(state, "web", &holder(), terms).unwrap();
+    take(machine, state, "web", terms).unwrap();
+    bound(state, terms).unwrap();
+    machine.nvme(|nvme| {
+        let namespace = nvme.namespaces.get_mut(&2).unwrap();
+        (namespace.size, namespace.block) = (15 << 20, 4096);
+    });
+}
+
 #[test]
-fn a_namespace_in_another_format_than_before_the_guest_is_evidence() {
-    let (_folder, state) = Folder::new("format");
+fn a_format_that_the_guest_has_changed_is_restored_whatever_is_erased() {
+    for erase in [
+        Eraser::Auto,
+        Eraser::Format,
+        Eraser::Overwrite,
+        Eraser::None,
+    ] {
+        let (_folder, state) = Folder::new("format");
+        let mut machine = Machine::new();
+        let terms = LeaseTerms {
+            erase,
+            ..disk_terms()
+        };
+        reformatting(&mut machine, &state, &terms);
+        let evidence = give(&mut machine, &state, &terms);
+        assert_eq!(evidence, Vec::<String>::new(), "{erase:?}");
+        let is = machine.nvme(|nvme| nvme.namespaces[&2].format());
+        assert_eq!(is, terms.namespaces[0].format, "{erase:?}");
+        assert_eq!(record(&state, &terms), (VfState::Clean, None));
+        assert_eq!(machine.attached(2), Vec::<u16>::new());
+    }
+}
+
+#[test]
+fn a_format_that_cannot_be_restored_is_evidence() {
+    for (can_format, ignores, says) in [
+        (false, false, "nothing restores"),
+        (true, true, "should have 16777216 bytes in blocks of 512"),
+    ] {
+        let (_folder, state) = Folder::new("unformatted");
+        let mut machine = Machine::new();
+        let terms = disk_terms();
+        reformatting(&mut machine, &state, &terms);
+        machine.nvme(|nvme| nvme.can.format = can_format);
+        machine.ignores = ignores.then_some(|step| matches!(step, Step::Erase { .. }));
+        let evidence = give(&mut machine, &state, &terms);
+        assert!(evidence[0].contains(says), "{evidence:?}");
+        assert!(evidence[0].contains("in blocks of 4096"), "{evidence:?}");
+        assert_eq!(of_namespace(&state), NamespaceState::Sanitising);
+    }
+}
+
+#[test]
+fn a_namespace_in_another_format_than_declared_goes_to_no_guest() {
+    let (_folder, state) = Folder::new("declared");
+    let mut machine = Machine::new();
+    let terms = disk_terms();
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().block = 4096);
+    claim(&state, "web", &holder(), &terms).unwrap();
+    let report = take(&mut machine, &state, "web", &terms).unwrap_err();
+    assert!(report.why[0].contains("in blocks of 4096"), "{report:?}");
+    let kept = LeaseTerms {
+        keep: true,
+        ..terms
+    };
+    take(&mut machine, &state, "web", &kept).unwrap();
+}
+
+#[test]
+fn a_namespace_whose_erase_fails_or_was_cut_off_is_not_left_to_the_host() {
+    let (_folder, state) = Folder::new("half-erased");
     let mut machine = Machine::new();
     let terms = disk_terms();
     claim(&state, "web", &holder(), &terms).unwrap();
     take(&mut machine, &state, "web", &terms).unwrap();
     bound(&state, &terms).unwrap();
-    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().block = 4096);
+    machine.fails = Some(|step| matches!(step, Step::Erase { .. }));
     let evidence = give(&mut machine, &state, &terms);
-    assert!(evidence[0].contains("in blocks of 4096"), "{evidence:?}");
-    assert_eq!(of_namespace(&state), NamespaceState::Dirty);
+    assert!(evidence[0].contains("not erased"), "{evidence:?}");
+    assert_eq!(machine.attached(2), Vec::<u16>::new());
+    // Killed in the middle of it: the primary controller has it.
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().attached = [0].into());
+    machine.fails = None;
+    let kept = LeaseTerms {
+        erase: Eraser::None,
+        ..terms
+    };
+    assert_eq!(give(&mut machine, &state, &kept), Vec::<String>::new());
+    assert_eq!(machine.attached(2), Vec::<u16>::new());
+    assert_eq!(record(&state, &kept), (VfState::Clean, None));
 }
 
 #[test]

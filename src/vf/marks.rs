@@ -72,11 +72,10 @@ pub(super) fn after(
         }
         (Step::NamespaceCreate { pf, name, .. }, Seen::Namespace(nsid)) => {
             let made = hands.observe()?;
-            let id = made
-                .pfs
-                .get(pf)
-                .and_then(|facts| Some(facts.nvme()?.namespaces.get(&nsid)?.id.clone()))
-                .unwrap_or(crate::sriov::NamespaceId::None);
+            let found = made.pfs.get(pf).and_then(PfFacts::nvme);
+            let found = found.and_then(|nvme| nvme.namespaces.get(&nsid));
+            let id = found.map_or(crate::sriov::NamespaceId::None, |found| found.id.clone());
+            let format = found.map(crate::sriov::Namespace::format);
             change(state, &made, *pf, |kept, now| {
                 let record = NamespaceRecord {
                     id,
@@ -85,6 +84,7 @@ pub(super) fn after(
                     since: now.to_owned(),
                     is_made: true,
                     last_guest: None,
+                    format,
                 };
                 kept.namespaces.insert(nsid, record);
                 Ok(())
@@ -149,7 +149,13 @@ pub(super) fn settle(state: &State, observed: &Observed, desired: &Desired) -> R
                     continue;
                 };
                 match kept.namespaces.get_mut(&nsid) {
-                    Some(record) if record.id == found.id => record.name.clone_from(&wanted.name),
+                    Some(record) if record.id == found.id => {
+                        record.name.clone_from(&wanted.name);
+                        // While a guest's data is on it, its format may be the guest's too.
+                        if record.format.is_none() && record.state == NamespaceState::Clean {
+                            record.format = Some(found.format());
+                        }
+                    }
                     _ => {
                         let state = match is_forgotten {
                             true => NamespaceState::Dirty,
@@ -162,6 +168,7 @@ pub(super) fn settle(state: &State, observed: &Observed, desired: &Desired) -> R
                             since: now.to_owned(),
                             is_made: false,
                             last_guest: None,
+                            format: Some(found.format()),
                         };
                         kept.namespaces.insert(nsid, record);
                     }

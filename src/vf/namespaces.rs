@@ -12,10 +12,7 @@ use super::{
     hands::KernelHands,
 };
 use crate::{
-    host::sriov::{
-        controller::{Controller, Layout},
-        namespace_devices,
-    },
+    host::sriov::{controller::Controller, namespace_devices},
     sriov::{ResourceKind, Secondary, StepFault},
     sys::nvme::{Command, CommandFault, Page},
 };
@@ -122,7 +119,7 @@ impl KernelHands {
     }
 
     /// Has the host look for namespaces, and waits until it shows this one, or shows it no more.
-    fn await_device(
+    pub(super) fn await_device(
         &self,
         doing: &str,
         name: &str,
@@ -298,7 +295,7 @@ fn one_controller(cntlid: u16) -> [u8; 4] {
 }
 
 /// The number of the format with this size of blocks and without metadata.
-fn format_of(common: &Page, block: u32) -> Option<u8> {
+pub(super) fn format_of(common: &Page, block: u32) -> Option<u8> {
     let count = common.0.get(25).copied()?.min(63);
     (0..=count).find(|number| {
         let at = 128 + 4 * usize::from(*number);
@@ -318,9 +315,7 @@ fn wish(blocks: u64, format: u8, shared: bool) -> [u8; 31] {
     {
         *place = byte;
     }
-    // The upper two bits of the number stand above the bit for metadata.
-    let flbas = format & 0xf | (format >> 4 & 3) << 5;
-    for (at, byte) in [(26, flbas), (30, u8::from(shared))] {
+    for (at, byte) in [(26, flbas_of(format)), (30, u8::from(shared))] {
         if let Some(place) = rest.get_mut(at - 16) {
             *place = byte;
         }
@@ -328,14 +323,9 @@ fn wish(blocks: u64, format: u8, shared: bool) -> [u8; 31] {
     data
 }
 
-/// Why a namespace with this layout cannot be written over whole.
-pub(super) fn not_overwritable(layout: &Layout) -> Option<String> {
-    (layout.metadata != 0).then(|| {
-        format!(
-            "its blocks have {} bytes of metadata, which only a format reaches",
-            layout.metadata
-        )
-    })
+/// FLBAS of a format without metadata: the upper two bits of its number stand above the bit for metadata.
+pub(super) const fn flbas_of(format: u8) -> u8 {
+    format & 0xf | (format >> 4 & 3) << 5
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 use super::{
-    Verb,
-    machine_test::{Ask, Dies, Folder, NIC, NVME, bdf, die, ids, machine, plan},
+    Job, Planned, Verb,
+    apply::run,
+    machine_test::{Ask, Dies, Folder, Mortal, NIC, NVME, bdf, die, ids, machine, plan},
     recover_host, unfinished,
 };
 use crate::{
     error::Report,
-    sriov::{Event, Hands, Holder, Lease, NamespaceId, Records, Step, VfState, model::Machine},
+    sriov::{
+        Desired, EraseHow, Event, Hands, Holder, HostPlan, KindFacts, Lease, NamespaceId, Records,
+        Step, VfState, model::Machine,
+    },
     state::{HostRemains, Left, State},
 };
 
@@ -113,7 +117,7 @@ fn recovery_that_dies_is_recovered() {
         let dies = Dies::Before(steps - 1);
         assert!(die(&mut machine, &state, Ask::of(3, 1), dies));
         let remains = remains(&state);
-        let mut hands = super::machine_test::Mortal {
+        let mut hands = Mortal {
             machine: &mut machine,
             dies: Dies::After(at),
             steps: 0,
@@ -147,7 +151,7 @@ fn after_a_reboot_only_what_lasts_is_undone() {
     let namespaces = made.now.pfs[&bdf(NVME)].nvme().unwrap().namespaces.clone();
     assert_eq!(namespaces.len(), 1);
     let facts = machine.now.pfs.get_mut(&bdf(NVME)).unwrap();
-    if let crate::sriov::KindFacts::Nvme(nvme) = &mut facts.kind {
+    if let KindFacts::Nvme(nvme) = &mut facts.kind {
         nvme.namespaces = namespaces;
     }
     assert!(recover(&mut machine, &state).is_empty());
@@ -272,7 +276,7 @@ fn namespace_that_was_made_without_a_note_is_found_by_being_new() {
     let at = all.iter().position(create).unwrap();
     assert!(die(&mut machine, &state, Ask::of(1, 0), Dies::After(at)));
     let facts = machine.now.pfs.get_mut(&bdf(NVME)).unwrap();
-    let crate::sriov::KindFacts::Nvme(nvme) = &mut facts.kind else {
+    let KindFacts::Nvme(nvme) = &mut facts.kind else {
         panic!("{facts:?}");
     };
     let (nsid, mut other) = nvme
@@ -294,4 +298,50 @@ fn namespace_that_was_made_without_a_note_is_found_by_being_new() {
         .copied()
         .collect();
     assert_eq!(left, [2]);
+}
+
+#[test]
+fn namespace_whose_erase_was_cut_off_is_not_left_to_the_host() {
+    let folder = Folder::new("cut-erase");
+    let (state, mut machine) = (folder.state(), machine());
+    apply(&mut machine, &state, 1, 0);
+    let erase = Step::Erase {
+        pf: bdf(NVME),
+        controller: "nvme0".to_owned(),
+        nsid: 1,
+        how: EraseHow::Overwrite,
+        block: 512,
+    };
+    let job = Job {
+        planner: &|_, _| {
+            let steps = vec![erase.clone()];
+            Ok(Planned {
+                desired: Desired::default(),
+                plan: HostPlan {
+                    steps,
+                    ..HostPlan::default()
+                },
+            })
+        },
+        shown: None,
+        verb: Verb::Apply,
+        file: None,
+        is_stopped: &|| false,
+    };
+    let mut hands = Mortal {
+        machine: &mut machine,
+        dies: Dies::Before(0),
+        steps: 0,
+    };
+    let dead = std::panic::AssertUnwindSafe(|| run(&mut hands, &state, &job, &mut |_| {}).is_ok());
+    assert!(std::panic::catch_unwind(dead).is_err());
+    // Its hands had attached it to the primary controller, which alone formats it.
+    let facts = machine.now.pfs.get_mut(&bdf(NVME)).unwrap();
+    if let KindFacts::Nvme(nvme) = &mut facts.kind {
+        nvme.namespaces.get_mut(&1).unwrap().attached = [0].into();
+    }
+    let reports = recover(&mut machine, &state);
+    assert_eq!(ids(&reports), ["undo-incomplete"].into());
+    let nvme = machine.now.pfs[&bdf(NVME)].nvme().unwrap();
+    assert!(nvme.namespaces[&1].attached.is_empty(), "{nvme:?}");
 }

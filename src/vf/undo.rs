@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
-    sriov::{Hands, Observed, Percent, Seen, Step, StepFault, Undo},
+    sriov::{Hands, Observed, Percent, PfFacts, Seen, Step, StepFault, Undo},
     state::{HostJournal, JournalStep, Phase, State, StepState},
 };
 
@@ -140,6 +140,9 @@ fn back(
     observed: &mut Observed,
     entry: &JournalStep,
 ) -> Result<(), Failure> {
+    if let Step::Erase { .. } = &entry.step {
+        detach_erased(hands, observed, &entry.step)?;
+    }
     let steps = match undo_of(entry, observed)? {
         Undo::Nothing => return Ok(()),
         Undo::Steps(steps) => steps,
@@ -170,6 +173,42 @@ fn back(
             *observed = made;
         }
     }
+    Ok(())
+}
+
+/// Takes a namespace from the primary controller, which has it while it is erased only: an erase that was cut off leaves it
+/// there, and the host with what is on it.
+fn detach_erased(
+    hands: &mut dyn Hands,
+    observed: &mut Observed,
+    erase: &Step,
+) -> Result<(), Failure> {
+    let Step::Erase {
+        pf,
+        controller,
+        nsid,
+        ..
+    } = erase
+    else {
+        return Ok(());
+    };
+    *observed = hands.observe().map_err(|why| Failure::again(&why))?;
+    let nvme = observed.pfs.get(pf).and_then(PfFacts::nvme);
+    let left = nvme.filter(|nvme| {
+        let namespace = nvme.namespaces.get(nsid);
+        namespace.is_some_and(|namespace| namespace.attached.contains(&nvme.cntlid))
+    });
+    let Some(cntlid) = left.map(|nvme| nvme.cntlid) else {
+        return Ok(());
+    };
+    let detach = Step::Detach {
+        pf: *pf,
+        controller: controller.clone(),
+        nsid: *nsid,
+        cntlid,
+    };
+    carry_out(hands, &detach, &mut |_| {}).map_err(|why| Failure::again(&why))?;
+    *observed = hands.observe().map_err(|why| Failure::again(&why))?;
     Ok(())
 }
 

@@ -404,6 +404,7 @@ fn erased_namespace_has_nothing_left_of_its_guest() {
             controller: controller.clone(),
             nsid: 2,
             how,
+            block: 512,
         };
         let mut last = None;
         let result = hands().carry_out(&erase, &mut |percent| last = Some(percent));
@@ -434,6 +435,7 @@ fn namespace_that_the_host_holds_is_neither_erased_nor_detached() {
         controller: controller.clone(),
         nsid: 3,
         how: EraseHow::Format,
+        block: 512,
     };
     for step in [&erase, &detach(3, 0)] {
         let fault = try_step(step).unwrap_err();

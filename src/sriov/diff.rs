@@ -120,7 +120,6 @@ fn remake(pf: &Pf<'_>, count: &Count, plan: &mut HostPlan) {
     let facts = pf.facts;
     let interface = facts.nic().and_then(|nic| nic.interface.clone());
     if count.from > 0 {
-        diff_nvme::all_offline(pf, plan);
         let known = fresh(pf.profile);
         let snapshot = facts.vfs.iter().filter_map(|vf| vf.nic);
         plan.steps.push(Step::Destroy {
@@ -130,6 +129,7 @@ fn remake(pf: &Pf<'_>, count: &Count, plan: &mut HostPlan) {
                 .map(|nic| worth_keeping(nic, known, pf.profile))
                 .collect(),
             interface: interface.clone(),
+            drive: diff_nvme::given(pf).map(Box::new),
         });
         plan.destroyed.push(Destroyed {
             pf: facts.bdf,
@@ -279,6 +279,7 @@ fn attributes(pf: &Pf<'_>, vf: &DesiredVf, is: Option<&VfFacts>, plan: &mut Host
             index: vf.index,
             from,
             to,
+            stays: from == Some(AttributeValue::Mac(None)) && !pf.profile.attributes.clear_mac,
         };
         match (&tenure, is) {
             (Tenure::Running(guest), Some(is)) if !is_live(pf.profile, to.name()) => {

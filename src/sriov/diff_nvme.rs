@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use super::{
     check_nvme::{erase_how, secondary},
     desired::DesiredVf,
-    facts::{Namespace, NvmeFacts, VfFacts},
+    facts::{Namespace, NvmeFacts, Secondary, VfFacts},
     plan::{Destroyed, Held, HostPlan, Pf},
     records::NamespaceState,
-    step::{EraseHow, ResourceKind, Step},
+    step::{DriveSnapshot, EraseHow, ResourceKind, Step},
     tenure::Tenure,
 };
 use crate::{
@@ -16,18 +16,15 @@ use crate::{
     spec::host::Eraser,
 };
 
-/// Before all VFs go: their controllers offline, so that the way back knows what they had.
-pub(super) fn all_offline(pf: &Pf<'_>, plan: &mut HostPlan) {
-    let Some(nvme) = pf.facts.nvme() else { return };
-    for one in nvme.secondaries.iter().filter(|one| one.is_online) {
-        plan.steps.push(Step::Offline {
-            pf: pf.facts.bdf,
-            controller: nvme.controller.clone(),
-            cntlid: one.cntlid,
-            queues: one.queues,
-            vectors: one.vectors,
-        });
-    }
+/// What secondary controllers have and lose with all VFs; `None` where there is nothing.
+pub(super) fn given(pf: &Pf<'_>) -> Option<DriveSnapshot> {
+    let nvme = pf.facts.nvme()?;
+    let has = |one: &&Secondary| one.is_online || one.queues > 0 || one.vectors > 0;
+    let secondaries: Vec<Secondary> = nvme.secondaries.iter().filter(has).copied().collect();
+    (!secondaries.is_empty()).then(|| DriveSnapshot {
+        controller: nvme.controller.clone(),
+        secondaries,
+    })
 }
 
 /// Gives a VF's controller its resources and sets it online; whether that resets the VF.

@@ -216,6 +216,7 @@ fn attributes(
             index: terms.index,
             from,
             to,
+            stays: false,
         })
         .collect())
 }

@@ -60,5 +60,5 @@ pub use self::{
     plan::{Destroyed, Held, HostPlan, Later, Pending, plan},
     records::{Holder, Lease, NamespaceRecord, NamespaceState, PfRecords, Records, VfRecord},
     sound::{BrokenPf, Sound, sound},
-    step::{AttributeName, AttributeValue, EraseHow, ResourceKind, Step, Undo},
+    step::{AttributeName, AttributeValue, DriveSnapshot, EraseHow, ResourceKind, Step, Undo},
 };

@@ -1,9 +1,5 @@
 //! The order of steps: PF by PF, what the next needs first, and what nothing takes back at the very end of all.
 
-use std::collections::BTreeSet;
-
-use iommu::bdf::Bdf;
-
 use super::{
     facts::Observed,
     step::{AttributeValue, ResourceKind, Step},
@@ -11,31 +7,28 @@ use super::{
 
 /// Sorts steps into the order in which they are done.
 pub(super) fn sort(steps: &mut [Step], observed: &Observed) {
-    let destroys = |step: &&Step| matches!(step, Step::Destroy { .. });
-    let destroyed: BTreeSet<Bdf> = steps.iter().filter(destroys).map(Step::pf).collect();
     steps.sort_by_cached_key(|step| {
         let primary = observed.pfs.get(&step.pf()).and_then(|pf| pf.nvme());
         let primary = primary.map(|nvme| nvme.cntlid);
         (
             step.is_irreversible(),
             step.pf(),
-            phase(step, destroyed.contains(&step.pf())),
+            phase(step),
             within(step, primary),
         )
     });
 }
 
 /// Which comes first on one PF.
-fn phase(step: &Step, is_destroyed: bool) -> u8 {
+const fn phase(step: &Step) -> u8 {
     match step {
         Step::Link { up: true, .. } => 0,
         Step::Autoprobe { .. } => 1,
         Step::Unbind { .. } => 2,
-        // Those of the VFs that go; else resources are free again before others get them.
-        Step::Offline { .. } if is_destroyed => 3,
         Step::Destroy { .. } => 4,
         Step::Create { .. } => 5,
         Step::Attribute { .. } => 6,
+        // Resources are free again before others get them.
         Step::Offline { .. } => 7,
         Step::Assign { .. } => 8,
         // After the resources: a VF has as many interrupts as it had at its last reset.

@@ -93,6 +93,7 @@ pub fn plan(
         }
         diff::changes(&pf, &mut plan);
         warn(&pf, safety, &mut plan.warnings);
+        warn_of_macs(&pf, &mut plan);
         judged.push(pf);
     }
     order::sort(&mut plan.steps, observed);
@@ -166,22 +167,8 @@ fn warn(pf: &Pf<'_>, safety: Safety, warnings: &mut Vec<Report>) {
         return;
     }
     warn_of_profile(pf, warnings);
+    warn_of_shared(pf, warnings);
     let bdf = pf.facts.bdf;
-    let there = pf.facts.nvme().map(|nvme| &nvme.namespaces);
-    for one in &pf.wanted.namespaces {
-        let is = one.nsid.and_then(|nsid| there?.get(&nsid));
-        if is.is_some_and(|is| is.is_shared) && !one.is_shared {
-            warnings.push(Report::new(
-                ErrorId::NamespaceShared,
-                format!(
-                    "namespace {} of {bdf} can be attached to several controllers",
-                    one.name
-                ),
-                "its NMIC says so; Narrows attaches it to one",
-                "where the drive can, make it private",
-            ));
-        }
-    }
     let pooled = pf.wanted.vfs.iter().filter(|vf| vf.pool.is_some());
     let grouped: Vec<String> = pooled
         .filter_map(|vf| pf.facts.vfs.iter().find(|is| is.index == vf.index))
@@ -194,6 +181,81 @@ fn warn(pf: &Pf<'_>, safety: Safety, warnings: &mut Vec<Report>) {
             format!("{} VFs of {bdf} share their IOMMU groups", grouped.len()),
             grouped.join(", "),
             "no guest gets them: use a slot with ACS",
+        ));
+    }
+}
+
+/// Namespaces that are one VF's by the file alone: the drive lets several controllers have them.
+fn warn_of_shared(pf: &Pf<'_>, warnings: &mut Vec<Report>) {
+    let Some(nvme) = pf.facts.nvme() else { return };
+    let is_shared = |nsid: u32| nvme.namespaces.get(&nsid).is_some_and(|is| is.is_shared);
+    let wanted = pf.wanted.namespaces.iter();
+    let names: Vec<&str> = wanted
+        .filter(|one| !one.is_shared && one.nsid.is_some_and(is_shared))
+        .map(|one| one.name.as_str())
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    warnings.push(Report::new(
+        ErrorId::NamespaceShared,
+        format!(
+            "namespaces of {} can be attached to several controllers: {}",
+            pf.facts.bdf,
+            names.join(", ")
+        ),
+        "their NMIC says so; Narrows attaches each to one",
+        "where the drive can, make them private",
+    ));
+}
+
+/// Addresses that stay: set by this plan, or left by a release.
+fn warn_of_macs(pf: &Pf<'_>, plan: &mut HostPlan) {
+    if pf.profile.attributes.clear_mac {
+        return;
+    }
+    let bdf = pf.facts.bdf;
+    let set = plan.steps.iter().filter_map(|step| match step {
+        Step::Attribute {
+            pf: of,
+            index,
+            stays: true,
+            ..
+        } if *of == bdf => Some(*index),
+        _ => None,
+    });
+    let set: Vec<String> = set.map(|index| index.to_string()).collect();
+    if !set.is_empty() {
+        plan.warnings.push(Report::new(
+            ErrorId::AttributeUnsupported,
+            format!("VFs {} of {bdf} keep an address for good", set.join(", ")),
+            format!(
+                "they have none yet; by profile {} their driver clears none once it is set",
+                pf.profile.name
+            ),
+            "nothing is needed: a change of the number of VFs takes it away, and nothing else does",
+        ));
+    }
+    // Those that a plan makes anew start without one.
+    if pf.wanted.restored.is_none() || pf.facts.count != pf.wanted.count {
+        return;
+    }
+    let left = pf.wanted.vfs.iter().filter_map(|vf| {
+        let is = pf.facts.vfs.iter().find(|is| is.index == vf.index)?;
+        let mac = is.nic?.mac.filter(|_| vf.rest.mac.is_none())?;
+        Some(format!("VF {}: {mac}", vf.index))
+    });
+    let left: Vec<String> = left.collect();
+    if !left.is_empty() {
+        plan.warnings.push(Report::new(
+            ErrorId::UndoIncomplete,
+            format!("not undone: VFs of {bdf} keep addresses that Narrows gave them"),
+            format!(
+                "{}; by profile {} their driver clears none",
+                left.join(", "),
+                pf.profile.name
+            ),
+            "change the number of VFs to 0 and back where they are to have none",
         ));
     }
 }

@@ -1,8 +1,8 @@
 use iommu::topology::Mac;
 
 use super::{
-    Anchor, Desired, HostPlan, KindFacts, Lease, Managed, NamespaceId, Observed, Records, Unread,
-    Use, Used, VfState, drift,
+    Anchor, Desired, Hands as _, HostPlan, KindFacts, Lease, Managed, NamespaceId, Observed,
+    Records, Step, Undo, Unread, Use, Used, VfState, drift,
     interlock::ROWS,
     inventory,
     made::{self, carry_out, igb, machine, nvme, planned, seeded, wanted},
@@ -524,6 +524,86 @@ fn after_an_error_of_the_drive_free_vfs_come_back_and_a_running_one_is_told() {
     assert_eq!(plan.held[0].what, "controller 1 of nvme4 is offline");
     let found = drift(&machine.now, &desired, &records, &Profiles::built_in());
     assert_eq!(found[0].guest.as_deref(), Some("db-1"));
+}
+
+#[test]
+fn vfs_that_come_back_have_their_controllers_as_they_were() {
+    let mut machine = lab();
+    let (_, records) = applied(&mut machine, LAB);
+    // One that is offline has resources too.
+    let one = &mut drive(&mut machine).secondaries[1];
+    assert!(!one.is_online);
+    one.queues = 2;
+    let before = drive(&mut machine).secondaries.clone();
+    assert!(before[0].is_online);
+    let other = LAB.replace("vfs = 1\n", "vfs = 2\n");
+    let desired = wanted(&other, &machine, &records).unwrap();
+    let plan = planned(&machine, &desired, &records);
+    let mut steps = plan
+        .steps
+        .into_iter()
+        .filter(|step| step.pf() == made::bdf(4));
+    let destroy = steps
+        .find(|step| matches!(step, Step::Destroy { .. }))
+        .unwrap();
+    machine.carry_out(&destroy, &mut |_| ()).unwrap();
+    let Undo::Steps(back) = destroy.undo() else {
+        panic!("{destroy}");
+    };
+    for step in &back {
+        machine.carry_out(step, &mut |_| ()).unwrap();
+    }
+    assert_eq!(drive(&mut machine).secondaries, before);
+    // The table of interrupts follows the vectors at a reset only.
+    let at = |is: fn(&Step) -> bool| back.iter().position(is).unwrap();
+    let reset = at(|step| matches!(step, Step::Reset { index: 0, .. }));
+    assert!(at(|step| matches!(step, Step::Assign { .. })) < reset);
+    assert!(reset < at(|step| matches!(step, Step::Online { .. })));
+}
+
+#[test]
+fn an_address_that_no_driver_clears_is_told_before_it_is_set_and_after_it_stayed() {
+    let text = "[[pool]]\nname = \"a\"\nkind = \"nic\"\n[[pf]]\ninterface = \"eth3\"\nvfs = 2\npools = { a = \"0-1\" }\n";
+    let mut machine = machine([made::nic(3, "mlx5_core", (0x15b3, 0x1017), 8)]);
+    let alone = "[[pf]]\ninterface = \"eth3\"\nvfs = 2\n";
+    applied(&mut machine, alone);
+    let before = machine.now.clone();
+    let mut records = seeded();
+    let desired = wanted(text, &machine, &records).unwrap();
+    let plan = planned(&machine, &desired, &records);
+    assert_eq!(ids(&plan.warnings), ["attribute-unsupported"]);
+    assert!(plan.warnings[0].what.contains("VFs 0, 1 of"), "{plan:#?}");
+    let is_mac = |step: &&Step| step.undo() != Undo::Nothing && step.to_string().contains(" mac ");
+    let sets = plan.steps.iter().find(is_mac).unwrap();
+    assert!(matches!(sets.undo(), Undo::Impossible(_)), "{sets}");
+    carry_out(&mut machine, &mut records, &desired, &plan).unwrap();
+    let back = super::baseline(&before, &machine.now);
+    let plan = planned(&machine, &back, &records);
+    assert_eq!(ids(&plan.warnings), ["undo-incomplete"]);
+    assert!(plan.warnings[0].why[0].contains("VF 1: 02:"), "{plan:#?}");
+}
+
+#[test]
+fn namespaces_that_the_drive_shares_are_told_once() {
+    let mut machine = lab();
+    let mut text = LAB.to_owned();
+    for nsid in 2..=5 {
+        text.push_str(&format!(
+            "[[pf.namespace]]\nname = \"n{nsid}\"\nnsid = {nsid}\nvfs = \"0\"\n"
+        ));
+        drive(&mut machine)
+            .namespaces
+            .get_mut(&nsid)
+            .unwrap()
+            .is_shared = true;
+    }
+    let desired = wanted(&text, &machine, &seeded()).unwrap();
+    let plan = planned(&machine, &desired, &seeded());
+    assert_eq!(ids(&plan.warnings), ["namespace-shared"]);
+    assert!(
+        plan.warnings[0].what.ends_with(": n2, n3, n4, n5"),
+        "{plan:#?}"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use iommu::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::facts::NicAttributes;
+use super::facts::{NicAttributes, Secondary};
 pub use crate::spec::host::Attribute as AttributeName;
 use crate::spec::host::{Mbps, Vlan};
 
@@ -64,6 +64,9 @@ pub enum Step {
         snapshot: Vec<NicAttributes>,
         /// The PF's interface.
         interface: Option<String>,
+        /// What their controllers had, where the PF is a drive: all of it goes with them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        drive: Option<Box<DriveSnapshot>>,
     },
     /// Makes VFs.
     Create {
@@ -88,6 +91,9 @@ pub enum Step {
         from: Option<AttributeValue>,
         /// After.
         to: AttributeValue,
+        /// Whether the driver takes it back in no way: it clears no address.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stays: bool,
     },
     /// Takes a secondary controller offline, and its resources from it.
     Offline {
@@ -196,6 +202,16 @@ pub enum Step {
         /// Its name in the host file.
         name: String,
     },
+}
+
+/// The secondary controllers of a drive that had resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriveSnapshot {
+    /// The controller's name, `nvme0`.
+    pub controller: String,
+    /// What each had.
+    pub secondaries: Vec<Secondary>,
 }
 
 /// An attribute with its value.

@@ -4,7 +4,7 @@ use iommu::bdf::Bdf;
 
 use super::{
     facts::NicAttributes,
-    step::{AttributeName, AttributeValue, ResourceKind, Step, Undo},
+    step::{AttributeName, AttributeValue, DriveSnapshot, ResourceKind, Step, Undo},
 };
 
 impl Step {
@@ -19,6 +19,9 @@ impl Step {
         match &mut back {
             Self::Link { up, .. } => *up = !*up,
             Self::Autoprobe { from, to, .. } => std::mem::swap(from, to),
+            Self::Attribute { stays: true, .. } => {
+                return Undo::Impossible("the driver cannot clear an address once one is set");
+            }
             Self::Attribute {
                 from: Some(from),
                 to,
@@ -62,7 +65,14 @@ impl Step {
                 count,
                 snapshot,
                 interface,
-            } => return Undo::Steps(remade(pf, count, &snapshot, interface)),
+                drive,
+            } => {
+                let mut steps = remade(pf, count, &snapshot, interface);
+                for drive in drive.iter() {
+                    steps.extend(given_again(pf, drive));
+                }
+                return Undo::Steps(steps);
+            }
             Self::Create {
                 pf,
                 count,
@@ -73,6 +83,7 @@ impl Step {
                 count,
                 snapshot,
                 interface,
+                drive: None,
             },
             Self::Offline {
                 pf,
@@ -253,7 +264,48 @@ fn remade(pf: Bdf, count: u32, snapshot: &[NicAttributes], interface: Option<Str
             index,
             from: None,
             to,
+            stays: false,
         }));
+    }
+    steps
+}
+
+/// What the controllers of a drive had before their functions went. A function is reset between, for its table of interrupts.
+fn given_again(pf: Bdf, drive: &DriveSnapshot) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for had in &drive.secondaries {
+        let (controller, cntlid) = (drive.controller.clone(), had.cntlid);
+        let resources = [
+            (ResourceKind::Vectors, had.vectors),
+            (ResourceKind::Queues, had.queues),
+        ];
+        steps.extend(
+            resources
+                .into_iter()
+                .filter(|(_, to)| *to > 0)
+                .map(|(resource, to)| Step::Assign {
+                    pf,
+                    controller: controller.clone(),
+                    cntlid,
+                    resource,
+                    from: 0,
+                    to,
+                }),
+        );
+        if had.vf > 0 {
+            steps.push(Step::Reset {
+                pf,
+                index: u32::from(had.vf) - 1,
+                vf: None,
+            });
+        }
+        if had.is_online {
+            steps.push(Step::Online {
+                pf,
+                controller,
+                cntlid,
+            });
+        }
     }
     steps
 }

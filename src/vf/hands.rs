@@ -72,6 +72,7 @@ impl Hands for KernelHands {
                 index,
                 from: _,
                 to,
+                stays: _,
             } => self.attribute(*pf, interface, *index, *to).map(done),
             Step::Offline {
                 controller, cntlid, ..

@@ -74,6 +74,7 @@ fn vfs_that_do_not_appear_are_no_success() {
         count: 1,
         snapshot: Vec::new(),
         interface: None,
+        drive: None,
     };
     // The made-up kernel writes the number, but takes nothing away.
     let fault = done(&mut hands, &step).unwrap_err();
@@ -144,6 +145,7 @@ fn netlink_is_not_used_for_another_root() {
         index: 0,
         from: None,
         to,
+        stays: false,
     };
     let same = AttributeValue::Mac(Some(Mac([0x52, 0x54, 0, 0, 1, 0])));
     assert_eq!(done(&mut hands, &attribute(same)), Ok(Seen::AsAsked));

@@ -201,6 +201,7 @@ fn counted(steps: &mut Vec<Step>, facts: &PfFacts, count: u32) {
             count: facts.count,
             snapshot,
             interface: interface.clone(),
+            drive: None,
         });
     }
     if count > 0 {
@@ -235,6 +236,7 @@ fn nic(steps: &mut Vec<Step>, facts: &PfFacts, count: u32, generation: u8) {
                 index,
                 from,
                 to,
+                stays: false,
             });
         }
     }

@@ -70,6 +70,7 @@ fn attribute(index: u32, to: AttributeValue) -> Step {
         index,
         from: None,
         to,
+        stays: false,
     }
 }
 
@@ -88,6 +89,7 @@ fn destroy(pf: Bdf, count: u32, interface: Option<&str>) -> Step {
         count,
         snapshot: Vec::new(),
         interface: interface.map(str::to_owned),
+        drive: None,
     }
 }
 

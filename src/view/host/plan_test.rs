@@ -56,6 +56,7 @@ fn spoofchk(index: u32) -> Step {
         index,
         from: Some(AttributeValue::Spoofchk(false)),
         to: AttributeValue::Spoofchk(true),
+        stays: false,
     }
 }
 

@@ -454,3 +454,41 @@ fn a_namespace_is_erased_in_a_way_that_leaves_the_others_alone() {
     assert!(EraseHow::of(Eraser::Crypto, format).is_err());
     assert!(EraseHow::of(Eraser::Format, all).is_err());
 }
+
+#[test]
+fn a_namespace_is_leased_in_the_format_that_was_recorded() {
+    let mut host = Host::new();
+    let mut drive = crate::sriov::made::nvme(1);
+    let facts = host.observed.pfs.get_mut(&pf(1)).unwrap();
+    facts.kind = drive.kind.clone();
+    let KindFacts::Nvme(nvme) = &mut drive.kind else {
+        panic!("{drive:?}");
+    };
+    let declared = nvme.namespaces[&2].format();
+    let id = nvme.namespaces[&2].id.clone();
+    if let KindFacts::Nvme(nvme) = &mut facts.kind {
+        nvme.namespaces.get_mut(&2).unwrap().block = 4096;
+    }
+    host.desired.pfs.get_mut(&pf(1)).unwrap().vfs[1].namespaces = vec![2];
+    let leased = |host: &Host| {
+        let terms = terms_of("web", vf(1, 1), &host.view()).unwrap().unwrap();
+        terms.namespaces[0].format
+    };
+    assert_eq!(leased(&host).block, 4096, "nothing is recorded");
+    let record = crate::sriov::NamespaceRecord {
+        id,
+        name: "a".to_owned(),
+        state: crate::sriov::NamespaceState::Clean,
+        since: "then".to_owned(),
+        is_made: false,
+        last_guest: None,
+        format: Some(declared),
+    };
+    let records = host.records.pfs.get_mut(&pf(1)).unwrap();
+    records.namespaces.insert(2, record);
+    assert_eq!(leased(&host), declared);
+    // Another namespace at its id is as it is.
+    let records = host.records.pfs.get_mut(&pf(1)).unwrap();
+    records.namespaces.get_mut(&2).unwrap().id = NamespaceId::None;
+    assert_eq!(leased(&host).block, 4096);
+}

@@ -215,16 +215,12 @@ fn warn_of_macs(pf: &Pf<'_>, plan: &mut HostPlan) {
         return;
     }
     let bdf = pf.facts.bdf;
-    let set = plan.steps.iter().filter_map(|step| match step {
-        Step::Attribute {
-            pf: of,
-            index,
-            stays: true,
-            ..
-        } if *of == bdf => Some(*index),
-        _ => None,
-    });
-    let set: Vec<String> = set.map(|index| index.to_string()).collect();
+    let stays = |step: &&Step| matches!(step, Step::Attribute { stays: true, .. });
+    let steps = plan.steps.iter().filter(|step| step.pf() == bdf);
+    let set: Vec<String> = steps
+        .filter(stays)
+        .filter_map(|step| step.vf().map(|index| index.to_string()))
+        .collect();
     if !set.is_empty() {
         plan.warnings.push(Report::new(
             ErrorId::AttributeUnsupported,

@@ -224,7 +224,8 @@ impl Release {
         let applied = vf::run(&mut hands, state, &job, &mut |progress| {
             teller.tell(&progress)
         })?;
-        Ok(Done::with(summary(applied.steps, &applied.plan)))
+        let text = summary(applied.steps, &applied.plan);
+        Ok(done(Exit::Done as u8, text, applied.plan.warnings))
     }
 }
 

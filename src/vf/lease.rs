@@ -24,9 +24,8 @@ use crate::{
     sriov::{
         BrokenPf, Desired, Event, Hands, Holder, Lease, LeaseTerms, LeasedNamespace,
         NamespaceRecord, NamespaceState, Observed, Percent, PfFacts, PfRecords, PoolsView, Records,
-        Sound, Step, StepFault, VfState, changed_formats, check_format, choose, foreign, held, sound,
-        terms_of, to_erase,
-        to_leased, to_rest,
+        Sound, Step, StepFault, VfState, changed_formats, check_format, choose, foreign, held,
+        sound, terms_of, to_erase, to_leased, to_rest,
     },
     state::{InUse, State, now},
     sys::crash::{self, Step as Point},

@@ -26,6 +26,9 @@ const PF: &str = "0000:01:00.0";
 const FILE: &str = "[[pool]]\nname = \"a\"\nkind = \"nic\"\nmac = \"none\"\n[[pf]]\ninterface = \"eth0\"\nvfs = 3\npools = { a = \"0-2\" }\n";
 const BY_POOL: &str = "[[device]]\npool = \"a\"\n";
 
+/// What comes of a reservation.
+type Outcome = Result<(Plan, Reserved), Vec<Report>>;
+
 /// A host with three clean VFs in a pool, and guest files; removed at its end.
 struct Scene(PathBuf);
 
@@ -104,11 +107,7 @@ fn bdf(text: &str) -> Bdf {
 }
 
 /// Reserves, with other runs that begin between the plan and its locks: each takes what was chosen, `times` times.
-fn raced(
-    scene: &Scene,
-    file: &Path,
-    times: usize,
-) -> (Result<(Plan, Reserved), Vec<Report>>, Vec<InUse>) {
+fn raced(scene: &Scene, file: &Path, times: usize) -> (Outcome, Vec<InUse>) {
     let (root, state) = (scene.root(), scene.state());
     let others = Cell::new(Vec::new());
     let result = until_reserved(

@@ -47,7 +47,7 @@ impl Scene {
         kernel[0x236] = 1;
         fs::write(folder.join("vmlinuz"), kernel).unwrap();
         let cpus = "address sizes : 39 bits physical, 48 bits virtual\n";
-        FakeHost::new(folder.join("root"))
+        let mut host = FakeHost::new(folder.join("root"))
             .file("proc/cpuinfo", cpus)
             .file("proc/meminfo", "MemAvailable: 8388608 kB\n")
             .file("proc/sys/kernel/random/boot_id", "boot")
@@ -58,10 +58,13 @@ impl Scene {
             .total_vfs(7)
             .interface("eth0")
             .port("eth0", true, 1000)
-            .autoprobe(false)
-            .vfs_of(PF, 3, 20)
-            .write()
-            .unwrap();
+            .autoprobe(false);
+        for number in 0..3 {
+            let none = "mac 00:00:00:00:00:00";
+            let vf = format!("0000:01:10.{number}");
+            host = host.vf(&vf, PF, 20 + number).vf_policy(none);
+        }
+        host.write().unwrap();
         let scene = Self(folder);
         let state = scene.state();
         state.set_applied(&scene.0.join("host.toml"), FILE).unwrap();

@@ -200,7 +200,7 @@ impl Return {
                 // Who does not listen any more stops nothing.
                 writeln!(io::stderr(), "{bdf}: {}", printable(line)).ok();
             };
-            match vf::lease::return_lease(&mut hands, root, state, bdf, &mut say) {
+            match vf::lease::return_lease(&mut hands, state, bdf, &mut say) {
                 Ok(guest) => data += &format!("{bdf} is given back by guest {guest}, and clean\n"),
                 Err(failed) => reports.extend(failed),
             }

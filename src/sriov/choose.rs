@@ -5,74 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iommu::bdf::Bdf;
-use serde::{Deserialize, Serialize};
-
 use super::{
-    desired::{Desired, DesiredPf, DesiredVf},
-    facts::{Anchor, NamespaceFormat, NamespaceId, NicAttributes, NvmeCan, Observed, PfFacts},
-    lease::{differing, word},
+    attributes::{differing, word},
+    desired::{Desired, DesiredPf, DesiredVf, WithoutMac},
+    facts::{Observed, PfFacts},
     life::VfState,
     records::{Records, VfRecord},
-    step::EraseHow,
+    terms::{LeaseTerms, Place},
 };
 use crate::{
     error::{ErrorId, Report},
-    spec::{
-        PoolDevice, PoolWish,
-        host::{Eraser, HostSpec, PoolOptOut},
-    },
+    spec::{PoolDevice, PoolWish, host::HostSpec},
 };
-
-/// On which terms a guest has a VF of a pool: all that is needed to give it, and to take it back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct LeaseTerms {
-    /// The pool.
-    pub pool: String,
-    /// The VF.
-    pub vf: Bdf,
-    /// Its PF.
-    pub pf: Bdf,
-    /// What tells the PF's card.
-    pub anchor: Anchor,
-    /// The VF's index.
-    pub index: u32,
-    /// The PF's interface, where it is a NIC.
-    pub interface: Option<String>,
-    /// The PF's controller, where it is one.
-    pub controller: Option<String>,
-    /// The VF's controller: its CNTLID.
-    pub cntlid: Option<u16>,
-    /// Whether the lease outlives the run.
-    pub keep: bool,
-    /// What it is set to while nobody has it.
-    pub rest: NicAttributes,
-    /// What it is set to for the guest.
-    pub leased: NicAttributes,
-    /// VQ and VI of its controller.
-    pub resources: Option<(u16, u16)>,
-    /// What the guest sees.
-    pub namespaces: Vec<LeasedNamespace>,
-    /// How those are erased when it is given back.
-    pub erase: Eraser,
-    /// What the pool accepts.
-    pub accept: Vec<PoolOptOut>,
-}
-
-/// A namespace of a lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct LeasedNamespace {
-    /// Its id.
-    pub nsid: u32,
-    /// Its identity.
-    pub id: NamespaceId,
-    /// The format that it should have.
-    pub format: NamespaceFormat,
-    /// Whether the host file shares it between VFs: then it is nobody's alone, and no return erases it.
-    pub is_shared: bool,
-}
+use iommu::bdf::Bdf;
 
 /// What a choice is made from.
 #[derive(Clone, Copy, Debug)]
@@ -100,24 +45,31 @@ struct Member<'a> {
     record: Option<&'a VfRecord>,
 }
 
-impl EraseHow {
-    /// How a controller that can do this erases one namespace alone; `None` where nothing is to be erased.
-    ///
-    /// # Errors
-    /// The way that is asked for, where the controller cannot go it.
-    pub fn of(eraser: Eraser, can: NvmeCan) -> Result<Option<Self>, &'static str> {
-        let crypto = can.format && can.crypto && !can.erase_all && !can.format_all;
-        let format = can.format && !can.erase_all && !can.format_all;
-        match eraser {
-            Eraser::None => Ok(None),
-            Eraser::Auto if crypto => Ok(Some(Self::Crypto)),
-            Eraser::Auto if format => Ok(Some(Self::Format)),
-            Eraser::Auto | Eraser::Overwrite => Ok(Some(Self::Overwrite)),
-            Eraser::Crypto if crypto => Ok(Some(Self::Crypto)),
-            Eraser::Crypto => Err("cryptographic erase of one namespace alone"),
-            Eraser::Format if format => Ok(Some(Self::Format)),
-            Eraser::Format => Err("a format of one namespace alone"),
+impl Member<'_> {
+    fn terms(&self, pool: &str, keep: bool, view: &PoolsView<'_>) -> Option<LeaseTerms> {
+        let place = Place {
+            pf: self.pf,
+            declared: self.declared,
+            wanted: self.wanted,
+            kept: view.records.pfs.get(&self.pf.bdf),
+        };
+        LeaseTerms::new(pool, self.bdf?, keep, &place)
+    }
+
+    /// What tells that the host file gives it other namespaces than its guest keeps.
+    fn is_moved(&self, view: &PoolsView<'_>) -> Option<String> {
+        let lease = self.record?.lease.as_ref()?;
+        let now = self.terms(&lease.terms.pool, lease.keep, view);
+        if now.is_some_and(|now| now.has_namespaces_of(&lease.terms)) {
+            return None;
         }
+        let own = lease.terms.own_namespaces().map(|its| its.nsid.to_string());
+        let own: Vec<String> = own.collect();
+        Some(format!(
+            "guest {} keeps namespace {} with it, and the host file gives it others now",
+            lease.guest,
+            own.join(", ")
+        ))
     }
 }
 
@@ -222,7 +174,7 @@ pub fn candidates(
     }
     let terms: Vec<LeaseTerms> = found
         .into_iter()
-        .filter_map(|member| terms(member, &pool.name, wish.keep, view))
+        .filter_map(|member| member.terms(&pool.name, wish.keep, view))
         .collect();
     if !terms.is_empty() {
         return Ok(terms);
@@ -318,37 +270,7 @@ pub fn terms_of(guest: &str, bdf: Bdf, view: &PoolsView<'_>) -> Result<Option<Le
     }
     // What it keeps is not taken from it by naming it.
     let keep = lease.is_some_and(|lease| lease.keep);
-    Ok(terms(&member, &pool.name, keep, view))
-}
-
-/// The terms on which a guest has a VF, for who ends the lease: with the guest's name.
-///
-/// # Errors
-/// `not-leased`.
-pub fn held(bdf: Bdf, view: &PoolsView<'_>) -> Result<(String, LeaseTerms), Report> {
-    let pools = view.spec.pools.iter();
-    let found = pools
-        .flat_map(|pool| {
-            members(&pool.name, view)
-                .into_iter()
-                .map(move |m| (pool, m))
-        })
-        .find(|(_, member)| member.bdf == Some(bdf));
-    let held = found.and_then(|(pool, member)| {
-        let lease = member.record?.lease.as_ref()?;
-        Some((
-            lease.guest.clone(),
-            terms(&member, &pool.name, false, view)?,
-        ))
-    });
-    held.ok_or_else(|| {
-        Report::new(
-            ErrorId::NotLeased,
-            format!("{bdf} is not leased"),
-            "no guest has a lease of it, or it is in no pool of the applied host file",
-            "narrows vf ls lists the leases",
-        )
-    })
+    Ok(member.terms(&pool.name, keep, view))
 }
 
 /// A VF that another guest has.
@@ -434,6 +356,9 @@ fn kept_from(
     {
         return Some(format!("guest {who} has it"));
     }
+    if let Some(why) = member.is_moved(view) {
+        return Some(why);
+    }
     match (record.state, lease) {
         (VfState::Clean, _) | (VfState::Leased, Some(_)) => {}
         // What is in quarantine was told above: this one was let go, as far as its files tell.
@@ -482,7 +407,11 @@ fn drifted(member: &Member<'_>) -> Option<String> {
         .iter()
         .find(|vf| vf.index == member.wanted.index)?
         .nic?;
-    let differing = differing(&is, &member.wanted.rest);
+    let differing = differing(
+        &is,
+        &member.wanted.rest,
+        member.wanted.without_mac == WithoutMac::Clear,
+    );
     (!differing.is_empty()).then(|| {
         let words: Vec<&str> = differing.iter().map(|(_, to)| word(to)).collect();
         format!(
@@ -504,52 +433,6 @@ fn leases(pf: Bdf, view: &PoolsView<'_>) -> usize {
 /// How many of `taken` are VFs of the PF.
 fn of_pf(pf: &PfFacts, taken: &BTreeSet<Bdf>) -> usize {
     pf.vfs.iter().filter(|vf| taken.contains(&vf.bdf)).count()
-}
-
-fn terms(member: &Member<'_>, pool: &str, keep: bool, view: &PoolsView<'_>) -> Option<LeaseTerms> {
-    let (pf, wanted) = (member.pf, member.wanted);
-    let nvme = pf.nvme();
-    let secondary = nvme.and_then(|nvme| {
-        let number = wanted.index.checked_add(1)?;
-        nvme.secondaries
-            .iter()
-            .find(|secondary| u32::from(secondary.vf) == number)
-    });
-    let namespace = |nsid: &u32| {
-        let found = nvme?.namespaces.get(nsid)?;
-        let mut declared = member.declared.namespaces.iter();
-        // A guest may have given it another one since.
-        let record = view.records.pfs.get(&pf.bdf);
-        let record = record.and_then(|records| records.namespaces.get(nsid));
-        let format = record
-            .filter(|record| record.id == found.id)
-            .and_then(|record| record.format)
-            .unwrap_or_else(|| found.format());
-        Some(LeasedNamespace {
-            nsid: *nsid,
-            id: found.id.clone(),
-            format,
-            is_shared: declared.any(|its| its.nsid == Some(*nsid) && its.is_shared),
-        })
-    };
-    let namespaces: Vec<_> = wanted.namespaces.iter().filter_map(namespace).collect();
-    (namespaces.len() == wanted.namespaces.len()).then(|| LeaseTerms {
-        pool: pool.to_owned(),
-        vf: member.bdf.unwrap_or(pf.bdf),
-        pf: pf.bdf,
-        anchor: pf.anchor.clone(),
-        index: wanted.index,
-        interface: pf.nic().and_then(|nic| nic.interface.clone()),
-        controller: nvme.map(|nvme| nvme.controller.clone()),
-        cntlid: secondary.map(|secondary| secondary.cntlid),
-        keep,
-        rest: wanted.rest,
-        leased: wanted.leased,
-        resources: wanted.resources,
-        namespaces,
-        erase: wanted.erase,
-        accept: wanted.accept.clone(),
-    })
 }
 
 fn named(member: &Member<'_>) -> String {

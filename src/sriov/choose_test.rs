@@ -3,8 +3,11 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     error::Location,
-    spec::host::{Kind, Mbps, NicPlaces, NvmePolicy, Pool, PoolPolicy, Safety, Vlan},
-    sriov::{DesiredPf, KindFacts, Lease, NicFacts, PfRecords, VfFacts, WithoutMac},
+    spec::host::{Eraser, Kind, Mbps, NicPlaces, NvmePolicy, Pool, PoolPolicy, Safety, Vlan},
+    sriov::{
+        Anchor, DesiredPf, KindFacts, Lease, NamespaceId, NicAttributes, NicFacts, PfRecords,
+        VfFacts, WithoutMac,
+    },
 };
 
 /// Two PFs of three VFs each in pool `a`: the first at node 0 with 10 Gbit/s, the second at node 1 with 25.
@@ -165,6 +168,7 @@ impl Host {
             keep,
             since: "noon".to_owned(),
             run: None,
+            terms: LeaseTerms::plain(pf(port), vf(port, index), index),
         });
     }
 
@@ -405,54 +409,6 @@ fn a_vf_that_is_named_is_leased_on_its_pools_terms() {
     host.record(1, 2).state = VfState::Dirty;
     let report = terms_of("web", vf(1, 2), &host.view()).unwrap_err();
     assert_eq!(report.id, ErrorId::PoolExhausted);
-}
-
-#[test]
-fn who_ends_a_lease_learns_whose_it_is() {
-    let mut host = Host::new();
-    assert_eq!(
-        held(vf(1, 0), &host.view()).unwrap_err().id,
-        ErrorId::NotLeased
-    );
-    host.lease(1, 0, "db", VfState::Leased, true);
-    let (guest, terms) = held(vf(1, 0), &host.view()).unwrap();
-    assert_eq!((guest.as_str(), terms.keep), ("db", false));
-}
-
-#[test]
-fn a_namespace_is_erased_in_a_way_that_leaves_the_others_alone() {
-    use EraseHow::{Crypto, Format, Overwrite};
-    let none = NvmeCan::default();
-    let format = NvmeCan {
-        format: true,
-        ..none
-    };
-    let crypto = NvmeCan {
-        crypto: true,
-        ..format
-    };
-    let all = NvmeCan {
-        erase_all: true,
-        ..crypto
-    };
-    let formats_all = NvmeCan {
-        format_all: true,
-        ..crypto
-    };
-    for (can, eraser, how) in [
-        (crypto, Eraser::None, Ok(None)),
-        (crypto, Eraser::Auto, Ok(Some(Crypto))),
-        (format, Eraser::Auto, Ok(Some(Format))),
-        (none, Eraser::Auto, Ok(Some(Overwrite))),
-        (all, Eraser::Auto, Ok(Some(Overwrite))),
-        (formats_all, Eraser::Auto, Ok(Some(Overwrite))),
-        (crypto, Eraser::Overwrite, Ok(Some(Overwrite))),
-        (crypto, Eraser::Format, Ok(Some(Format))),
-    ] {
-        assert_eq!(EraseHow::of(eraser, can), how, "{eraser:?} {can:?}");
-    }
-    assert!(EraseHow::of(Eraser::Crypto, format).is_err());
-    assert!(EraseHow::of(Eraser::Format, all).is_err());
 }
 
 #[test]

@@ -179,6 +179,7 @@ pub(super) fn namespaces(pf: &Pf<'_>, plan: &mut HostPlan) {
         {
             drive.restore(*nsid, is, before, plan);
         } else if let Some(named) = named {
+            drive.keep_with_owner(*nsid, &named.vfs, plan);
             if !named.vfs.is_empty() {
                 drive.keep_private(*nsid, is, &named.vfs, plan);
             }
@@ -250,6 +251,20 @@ impl Drive<'_> {
         }
     }
 
+    /// A namespace that a guest keeps with one VF, and that the file gives to others.
+    fn keep_with_owner(&self, nsid: u32, vfs: &[u32], plan: &mut HostPlan) {
+        let Some(kept) = self.pf.kept else { return };
+        let mut all = kept.vfs.iter();
+        let is_with = all.any(|(index, vf)| {
+            let lease = vf.lease.as_ref();
+            vfs.contains(index)
+                && lease.is_some_and(|l| l.terms.namespaces.iter().any(|its| its.nsid == nsid))
+        });
+        if !is_with {
+            self.keep_for_owner(nsid, "goes to another VF", plan);
+        }
+    }
+
     /// A namespace that the file does not name: free VFs of pools do not have it.
     fn keep_from_pools(&self, nsid: u32, is: &Namespace, plan: &mut HostPlan) {
         for cntlid in &is.attached {
@@ -283,7 +298,21 @@ impl Drive<'_> {
         is_ours.then(|| record.name.clone())
     }
 
+    /// A namespace with a guest's data stays that guest's, whatever the file says: its lease ends first.
+    fn keep_for_owner(&self, nsid: u32, what: &str, plan: &mut HostPlan) -> bool {
+        let owner = self.pf.kept.and_then(|kept| kept.owner_of(nsid));
+        if let Some((vf, guest)) = owner {
+            let what = format!("namespace {nsid} of {} {what}", self.nvme.controller);
+            let (guest, vf) = (guest.to_owned(), vf.bdf);
+            plan.held.push(Held { vf, guest, what });
+        }
+        owner.is_some()
+    }
+
     fn delete(&self, nsid: u32, is: &Namespace, name: &str, plan: &mut HostPlan) {
+        if self.keep_for_owner(nsid, "is deleted", plan) {
+            return;
+        }
         let held = is.attached.iter().find_map(|cntlid| {
             let (index, tenure) = self.pooled(*cntlid)?;
             (tenure != Tenure::Free).then_some((index, tenure))

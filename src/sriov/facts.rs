@@ -286,6 +286,12 @@ pub struct Namespace {
     pub size: u64,
     /// Block size in bytes.
     pub block: u32,
+    /// Bytes of metadata of each block.
+    #[serde(default)]
+    pub metadata: u16,
+    /// DPS bits 2:0: how it is protected end to end; 0 for not at all.
+    #[serde(default)]
+    pub protection: u8,
     /// NMIC bit 0: several controllers may have it.
     pub is_shared: bool,
     /// Its identity.
@@ -303,6 +309,8 @@ impl Namespace {
         NamespaceFormat {
             size: self.size,
             block: self.block,
+            metadata: self.metadata,
+            protection: self.protection,
         }
     }
 }
@@ -315,11 +323,25 @@ pub struct NamespaceFormat {
     pub size: u64,
     /// Block size in bytes.
     pub block: u32,
+    /// Bytes of metadata of each block.
+    #[serde(default)]
+    pub metadata: u16,
+    /// DPS bits 2:0: how it is protected end to end; 0 for not at all.
+    #[serde(default)]
+    pub protection: u8,
 }
 
 impl fmt::Display for NamespaceFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes in blocks of {}", self.size, self.block)
+        write!(f, "{} bytes in blocks of {}", self.size, self.block)?;
+        if (self.metadata, self.protection) == (0, 0) {
+            return Ok(());
+        }
+        write!(
+            f,
+            " with {} bytes of metadata, protection {}",
+            self.metadata, self.protection
+        )
     }
 }
 

@@ -1,83 +1,15 @@
 //! What is to be done to a VF so that it is as a lease says, or as its pool rests: read from the machine, so that asking
 //! again after the half of it was done gives the other half, and nothing once all is done.
 
-use iommu::topology::VlanProto;
+use iommu::bdf::Bdf;
 
 use super::{
-    choose::{LeaseTerms, LeasedNamespace},
-    facts::{Namespace, NicAttributes, NvmeFacts, Observed, PfFacts},
+    attributes::differing,
+    facts::{Anchor, Namespace, NicAttributes, NvmeFacts, Observed, PfFacts},
     step::{AttributeValue, EraseHow, ResourceKind, Step},
+    terms::{Dirt, LeaseTerms, LeasedNamespace},
 };
-use crate::spec::host::{Eraser, Mbps};
-
-/// The words that `is` has different from `wanted`, each as it is and as it should be, in the order in which they are set:
-/// what protects others first. What the driver does not tell is set only where something else than nothing is wanted.
-pub(super) fn differing(
-    is: &NicAttributes,
-    wanted: &NicAttributes,
-) -> Vec<(Option<AttributeValue>, AttributeValue)> {
-    use AttributeValue::{Mac, QueryRss, Rate, Spoofchk, State, Trust, Vlan};
-    let rate = |of: &NicAttributes| match (of.min_tx, of.max_tx) {
-        (None, None) => None,
-        (min, max) => Some(Rate {
-            min: min.unwrap_or_default(),
-            max: max.unwrap_or_default(),
-        }),
-    };
-    // An address of zeros reads as none, and none is what is left alone.
-    let mac = |of: &NicAttributes| Some(Mac(of.mac));
-    let pairs = [
-        (is.spoofchk.map(Spoofchk), wanted.spoofchk.map(Spoofchk)),
-        (is.trust.map(Trust), wanted.trust.map(Trust)),
-        (is.query_rss.map(QueryRss), wanted.query_rss.map(QueryRss)),
-        (mac(is), wanted.mac.map(|mac| Mac(Some(mac)))),
-        (is.vlan.map(Vlan), wanted.vlan.map(Vlan)),
-        (rate(is), rate(wanted)),
-        (is.state.map(State), wanted.state.map(State)),
-    ];
-    let differ = pairs
-        .into_iter()
-        .filter_map(|(is, to)| Some((is, to?)))
-        .filter(|(is, to)| match is {
-            Some(is) => !is_same(is, to),
-            None => !is_nothing(to),
-        });
-    differ.collect()
-}
-
-/// Whether two values are one for the NIC: without a VLAN, its protocol says nothing.
-fn is_same(is: &AttributeValue, to: &AttributeValue) -> bool {
-    match (is, to) {
-        (AttributeValue::Vlan(is), AttributeValue::Vlan(to)) if to.id == 0 => is.id == 0,
-        (is, to) => is == to,
-    }
-}
-
-/// Whether a value asks for nothing: a driver that does not know the word has nothing to set.
-fn is_nothing(value: &AttributeValue) -> bool {
-    match value {
-        AttributeValue::Trust(on) | AttributeValue::QueryRss(on) => !on,
-        AttributeValue::Vlan(vlan) => vlan.id == 0 && vlan.proto == VlanProto::Dot1Q,
-        AttributeValue::Rate { min, max } => (*min, *max) == (Mbps(0), Mbps(0)),
-        AttributeValue::State(state) => *state == iommu::topology::LinkPolicy::Auto,
-        AttributeValue::Mac(mac) => mac.is_none(),
-        // A check that cannot be read is not there: that is for somebody to see.
-        AttributeValue::Spoofchk(_) => false,
-    }
-}
-
-/// The host file's word for an attribute.
-pub(super) const fn word(value: &AttributeValue) -> &'static str {
-    match value {
-        AttributeValue::Spoofchk(_) => "spoofchk",
-        AttributeValue::Trust(_) => "trust",
-        AttributeValue::QueryRss(_) => "query_rss",
-        AttributeValue::Mac(_) => "mac",
-        AttributeValue::Vlan(_) => "vlan",
-        AttributeValue::Rate { .. } => "tx_rate",
-        AttributeValue::State(_) => "state",
-    }
-}
+use crate::spec::host::Eraser;
 
 /// The steps to what the lease says: attributes, the controller with its resources, its namespaces and no others.
 ///
@@ -97,8 +29,9 @@ pub fn to_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, S
                 return Err(reformatted(wanted, namespace));
             }
             let others = namespace.attached.iter().filter(|id| **id != cntlid);
+            // Whether several controllers could have it says nothing: the host file does, of who may.
             if let Some(other) = others.clone().next()
-                && !namespace.is_shared
+                && !wanted.is_shared
             {
                 return Err(format!(
                     "namespace {} of {controller} is attached to controller {other}",
@@ -106,10 +39,27 @@ pub fn to_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, S
                 ));
             }
             if !namespace.attached.contains(&cntlid) {
-                steps.push(attach(terms, controller, wanted.nsid, cntlid));
+                steps.push(attach(terms.pf, controller, wanted.nsid, cntlid));
             }
         }
     }
+    Ok(steps)
+}
+
+/// The same for a guest that has run and runs again after a reset: the address that its driver has chosen may be there.
+///
+/// # Errors
+/// As of [`to_leased`].
+pub fn to_stay_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, String> {
+    let mut steps = to_leased(terms, observed)?;
+    let is_chosen = |step: &Step| {
+        let to = match step {
+            Step::Attribute { to, .. } => Some(*to),
+            _ => None,
+        };
+        terms.no_mac && to == Some(AttributeValue::Mac(None))
+    };
+    steps.retain(|step| !is_chosen(step));
     Ok(steps)
 }
 
@@ -129,7 +79,7 @@ pub fn to_rest(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, Str
             !its.is_shared && own.is_ok_and(|own| own.attached.contains(&nvme.cntlid))
         };
         let left = terms.namespaces.iter().filter(is_left);
-        steps.extend(left.map(|its| detach(terms, controller, its.nsid, nvme.cntlid)));
+        steps.extend(left.map(|its| detach(terms.pf, controller, its.nsid, nvme.cntlid)));
         // For the next guest; and a guest may not have left it online.
         steps.extend(online(terms, nvme, controller, cntlid)?);
     }
@@ -141,22 +91,28 @@ pub fn to_rest(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, Str
 ///
 /// # Errors
 /// What cannot be put right by a step: another namespace has its id, or the pool's way is none of the controller's.
-pub fn to_erase(
-    terms: &LeaseTerms,
-    wanted: &LeasedNamespace,
-    observed: &Observed,
-) -> Result<Vec<Step>, String> {
-    let pf = pf_of(terms, observed)?;
+pub fn to_erase(dirt: &Dirt, observed: &Observed) -> Result<Vec<Step>, String> {
+    let Dirt {
+        pf: bdf,
+        namespace: wanted,
+        ..
+    } = dirt;
+    let pf = card_of(*bdf, &dirt.anchor, observed)?;
     let nvme = pf.nvme().ok_or("the PF is no NVMe controller any more")?;
     let controller = nvme.controller.as_str();
     let namespace = namespace_of(wanted, nvme)?;
     let lacks = |what| format!("{controller} has no {what}");
-    let mut how = EraseHow::of(terms.erase, nvme.can).map_err(lacks)?;
+    let mut how = EraseHow::of(dirt.erase, nvme.can).map_err(lacks)?;
     if namespace.format() != wanted.format {
-        let by_format = EraseHow::of(Eraser::Format, nvme.can).map_err(|what| {
-            let reason = reformatted(wanted, namespace);
-            format!("{reason}, which nothing restores: {}", lacks(what))
-        })?;
+        let reason = || reformatted(wanted, namespace);
+        if (wanted.format.metadata, wanted.format.protection) != (0, 0) {
+            let reason = reason();
+            return Err(format!(
+                "{reason}, which nothing restores: no format with metadata is made here"
+            ));
+        }
+        let by_format = EraseHow::of(Eraser::Format, nvme.can)
+            .map_err(|what| format!("{}, which nothing restores: {}", reason(), lacks(what)))?;
         how = how.or(by_format);
     }
     let Some(how) = how else {
@@ -165,29 +121,52 @@ pub fn to_erase(
     let mut steps = Vec::new();
     let others = namespace.attached.iter().filter(|id| **id != nvme.cntlid);
     for other in others {
-        steps.push(detach(terms, controller, wanted.nsid, *other));
+        steps.push(detach(*bdf, controller, wanted.nsid, *other));
     }
     if !namespace.attached.contains(&nvme.cntlid) {
-        steps.push(attach(terms, controller, wanted.nsid, nvme.cntlid));
+        steps.push(attach(*bdf, controller, wanted.nsid, nvme.cntlid));
     }
     steps.push(Step::Erase {
-        pf: terms.pf,
+        pf: *bdf,
         controller: controller.to_owned(),
         nsid: wanted.nsid,
         how,
         block: wanted.format.block,
     });
-    steps.push(detach(terms, controller, wanted.nsid, nvme.cntlid));
+    steps.push(detach(*bdf, controller, wanted.nsid, nvme.cntlid));
     Ok(steps)
 }
 
+/// Whether a namespace is not there any more: then nothing is on it.
+///
+/// # Errors
+/// What keeps that from being known.
+pub fn is_gone(dirt: &Dirt, observed: &Observed) -> Result<bool, String> {
+    let nvme = card_of(dirt.pf, &dirt.anchor, observed)?.nvme();
+    let nvme = nvme.ok_or("the PF is no NVMe controller any more")?;
+    Ok(!nvme.namespaces.contains_key(&dirt.namespace.nsid))
+}
+
 fn pf_of<'a>(terms: &LeaseTerms, observed: &'a Observed) -> Result<&'a PfFacts, String> {
-    let pf = observed.pfs.get(&terms.pf);
-    let pf = pf.ok_or_else(|| format!("PF {} is gone", terms.pf))?;
-    if pf.anchor != terms.anchor {
-        return Err(format!("another card is at {}", terms.pf));
+    card_of(terms.pf, &terms.anchor, observed)
+}
+
+/// The PF, all of which is known: of a namespace that did not answer nobody knows who has it.
+fn card_of<'a>(pf: Bdf, anchor: &Anchor, observed: &'a Observed) -> Result<&'a PfFacts, String> {
+    let facts = observed.pfs.get(&pf);
+    let facts = facts.ok_or_else(|| format!("PF {pf} is gone"))?;
+    if let Some(nvme) = facts.nvme() {
+        let place = format!("dev/{}", nvme.controller);
+        let mut unread = observed.unread.iter();
+        let silent = unread.find(|one| one.bdf == Some(pf) && one.place == place);
+        if let Some(silent) = silent {
+            return Err(format!("{place} does not tell all: {}", silent.reason));
+        }
     }
-    Ok(pf)
+    if facts.anchor != *anchor {
+        return Err(format!("another card is at {pf}"));
+    }
+    Ok(facts)
 }
 
 fn attributes(
@@ -195,7 +174,7 @@ fn attributes(
     pf: &PfFacts,
     wanted: &NicAttributes,
 ) -> Result<Vec<Step>, String> {
-    if *wanted == NicAttributes::default() {
+    if *wanted == NicAttributes::default() && !terms.no_mac {
         return Ok(Vec::new());
     }
     let interface = pf.nic().and_then(|nic| nic.interface.clone());
@@ -208,7 +187,7 @@ fn attributes(
             terms.index
         )
     })?;
-    let steps = differing(&is, wanted).into_iter();
+    let steps = differing(&is, wanted, terms.no_mac).into_iter();
     Ok(steps
         .map(|(from, to)| Step::Attribute {
             pf: terms.pf,
@@ -308,7 +287,7 @@ fn detach_all(
         .iter()
         .filter(|(nsid, namespace)| namespace.attached.contains(&cntlid) && !is_its(**nsid));
     attached
-        .map(|(nsid, _)| detach(terms, controller, *nsid, cntlid))
+        .map(|(nsid, _)| detach(terms.pf, controller, *nsid, cntlid))
         .collect()
 }
 
@@ -354,13 +333,10 @@ fn reformatted(wanted: &LeasedNamespace, is: &Namespace) -> String {
 ///
 /// # Errors
 /// What it has, and what it should have.
-pub fn check_format(
-    terms: &LeaseTerms,
-    wanted: &LeasedNamespace,
-    observed: &Observed,
-) -> Result<(), String> {
-    let nvme = pf_of(terms, observed)?.nvme();
+pub fn check_format(dirt: &Dirt, observed: &Observed) -> Result<(), String> {
+    let nvme = card_of(dirt.pf, &dirt.anchor, observed)?.nvme();
     let nvme = nvme.ok_or("the PF is no NVMe controller any more")?;
+    let wanted = &dirt.namespace;
     let is = namespace_of(wanted, nvme)?;
     match is.format() == wanted.format {
         true => Ok(()),
@@ -368,18 +344,18 @@ pub fn check_format(
     }
 }
 
-fn attach(terms: &LeaseTerms, controller: &str, nsid: u32, cntlid: u16) -> Step {
+fn attach(pf: Bdf, controller: &str, nsid: u32, cntlid: u16) -> Step {
     Step::Attach {
-        pf: terms.pf,
+        pf,
         controller: controller.to_owned(),
         nsid,
         cntlid,
     }
 }
 
-fn detach(terms: &LeaseTerms, controller: &str, nsid: u32, cntlid: u16) -> Step {
+fn detach(pf: Bdf, controller: &str, nsid: u32, cntlid: u16) -> Step {
     Step::Detach {
-        pf: terms.pf,
+        pf,
         controller: controller.to_owned(),
         nsid,
         cntlid,

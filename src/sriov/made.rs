@@ -87,6 +87,8 @@ pub(super) fn nvme(bus: u8) -> PfFacts {
     let namespace = |nsid: u32| Namespace {
         size: 16 << 20,
         block: 512,
+        metadata: 0,
+        protection: 0,
         is_shared: false,
         id: NamespaceId::Nguid(format!("{bus:02x}{nsid:030x}")),
         attached: BTreeSet::from_iter((nsid == 1).then_some(0)),

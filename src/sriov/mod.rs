@@ -3,6 +3,7 @@
 //! Pure: it names no file, no time and no process. Readers are in `host::sriov`, memory is in `state::vf`, hands are in
 //! `vf`.
 
+mod attributes;
 mod baseline;
 mod check;
 mod check_nvme;
@@ -35,6 +36,7 @@ mod records;
 mod sound;
 mod step;
 mod tenure;
+mod terms;
 mod undo;
 mod wish;
 mod words;
@@ -42,7 +44,7 @@ mod words;
 pub use self::{
     baseline::baseline,
     check_nvme::erase_how,
-    choose::{LeaseTerms, LeasedNamespace, PoolsView, candidates, choose, foreign, held, terms_of},
+    choose::{PoolsView, candidates, choose, foreign, terms_of},
     desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf, Restored, WithoutMac, desired},
     drift::{Drift, drift},
     export::{
@@ -55,10 +57,11 @@ pub use self::{
         Unread, Use, Used, Uses, VfFacts,
     },
     hands::{Hands, Percent, Seen, StepFault},
-    lease::{changed_formats, check_format, to_erase, to_leased, to_rest},
+    lease::{changed_formats, check_format, is_gone, to_erase, to_leased, to_rest, to_stay_leased},
     life::{Event, Forbidden, VfState, next},
     plan::{Destroyed, Held, HostPlan, Later, Pending, plan},
     records::{Holder, Lease, NamespaceRecord, NamespaceState, PfRecords, Records, VfRecord},
     sound::{BrokenPf, Sound, sound},
     step::{AttributeName, AttributeValue, DriveSnapshot, EraseHow, ResourceKind, Step, Undo},
+    terms::{Dirt, LeaseTerms, LeasedNamespace},
 };

@@ -230,6 +230,8 @@ impl Machine {
         let namespace = Namespace {
             size,
             block,
+            metadata: 0,
+            protection: 0,
             is_shared,
             id: NamespaceId::Nguid(format!("{nsid:032x}")),
             attached: BTreeSet::new(),

@@ -401,6 +401,7 @@ fn runs(machine: &Machine, records: &mut Records, index: u32) {
         keep: false,
         since: String::new(),
         run: None,
+        terms: crate::sriov::LeaseTerms::plain(pf.bdf, vf.bdf, index),
     });
 }
 
@@ -670,6 +671,50 @@ fn a_namespace_made_by_narrows_and_named_no_more_is_erased_and_deleted() {
     // Another namespace at that number is nobody's to delete.
     drive(&mut machine).namespaces.get_mut(&6).unwrap().id = NamespaceId::Nguid("f".repeat(32));
     assert!(planned(&machine, &desired, &records).is_empty());
+}
+
+#[test]
+fn a_namespace_that_a_guest_keeps_is_neither_deleted_nor_given_to_another_vf() {
+    let mut machine = lab();
+    let text = LAB.replace("nsid = 1", "size = \"1G\"").replace(
+        "vfs = 1\npools = { fast-a = \"0\" }",
+        "vfs = 2\npools = { fast-a = \"0-1\" }",
+    );
+    let (_, mut records) = applied(&mut machine, &text);
+    let drive = &machine.now.pfs[&made::bdf(4)];
+    let (vf, id) = (
+        drive.vfs[0].bdf,
+        drive.nvme().unwrap().namespaces[&6].id.clone(),
+    );
+    let mut terms = super::LeaseTerms::plain(drive.bdf, vf, 0);
+    terms.namespaces = vec![super::LeasedNamespace {
+        nsid: 6,
+        id,
+        format: drive.nvme().unwrap().namespaces[&6].format(),
+        is_shared: false,
+    }];
+    let kept = records.pfs.get_mut(&made::bdf(4)).unwrap();
+    kept.namespaces.get_mut(&6).unwrap().state = super::NamespaceState::Dirty;
+    kept.vfs.get_mut(&0).unwrap().lease = Some(Lease {
+        guest: "web-1".to_owned(),
+        keep: true,
+        since: String::new(),
+        run: None,
+        terms,
+    });
+    let named = "[[pf.namespace]]\nname = \"a0\"\nsize = \"1G\"\nvfs = \"0\"\n";
+    assert!(text.contains(named));
+    let moved = named.replace("vfs = \"0\"", "vfs = \"1\"");
+    for (instead, what) in [("", "is deleted"), (&moved, "goes to another VF")] {
+        let desired = wanted(&text.replace(named, instead), &machine, &records).unwrap();
+        let plan = planned(&machine, &desired, &records);
+        assert_eq!(words(&plan), "", "{what}");
+        let held = &plan.held[0];
+        assert_eq!((held.vf, held.guest.as_str()), (vf, "web-1"));
+        assert!(held.what.contains(what), "{held:?}");
+    }
+    let same = wanted(&text, &machine, &records).unwrap();
+    assert_eq!(planned(&machine, &same, &records).held, []);
 }
 
 #[test]

@@ -358,5 +358,6 @@ fn lease(
             start: 1,
             boot: made::BOOT.to_owned(),
         }),
+        terms: super::LeaseTerms::plain(pf, bdf, index),
     });
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     facts::Anchor,
     life::{Event, VfState, next},
+    terms::LeaseTerms,
 };
 use crate::error::{ErrorId, Report};
 
@@ -59,8 +60,8 @@ impl PfRecords {
     }
 
     /// What happens to a VF: its record goes on to the state that the life of a VF has for it. A lease ends with the state
-    /// that it was about: with `Gone` unless it is kept, with `Rested` and `Erased`; a kept one has no run after
-    /// `RestedKept`.
+    /// that it was about: with `Rested` and `Erased`, and with `Gone` unless it is kept or its namespaces are still to be
+    /// erased; a kept one has no run after `RestedKept`.
     ///
     /// # Errors
     /// `record-mismatch` where the event cannot happen: the record is then as it was.
@@ -84,6 +85,9 @@ impl PfRecords {
                 format!("narrows recover, then narrows vf why {bdf}"),
             )
         })?;
+        let is_owed = was
+            .and_then(|record| record.lease.as_ref())
+            .is_some_and(|lease| self.is_owed(lease));
         let record = self.vfs.entry(index).or_insert_with(|| VfRecord {
             bdf,
             state: VfState::Absent,
@@ -99,7 +103,7 @@ impl PfRecords {
         }
         match event {
             Event::Rested | Event::Erased => record.lease = None,
-            Event::Gone => record.lease = record.lease.take().filter(|lease| lease.keep),
+            Event::Gone => record.lease = record.lease.take().filter(|l| l.keep || is_owed),
             Event::RestedKept => {
                 if let Some(lease) = &mut record.lease {
                     lease.run = None;
@@ -117,6 +121,43 @@ impl PfRecords {
         Ok(to)
     }
 
+    /// Whether something is left to be done for a lease that ends: a namespace of it is not clean.
+    fn is_owed(&self, lease: &Lease) -> bool {
+        let mut own = lease.terms.own_namespaces();
+        own.any(|its| {
+            let record = self.namespaces.get(&its.nsid);
+            record.is_some_and(|record| record.state != NamespaceState::Clean)
+        })
+    }
+
+    /// The namespaces that may have somebody's data and that no lease tells of, and those whose erase was cut off.
+    #[must_use]
+    pub fn ownerless(&self) -> Vec<u32> {
+        let leases = self.vfs.values().filter_map(|vf| vf.lease.as_ref());
+        let leased: Vec<u32> = leases
+            .flat_map(|lease| lease.terms.own_namespaces().map(|its| its.nsid))
+            .collect();
+        let is_left = |nsid: &u32, record: &NamespaceRecord| match record.state {
+            NamespaceState::Clean => false,
+            NamespaceState::Dirty | NamespaceState::Sanitising => !leased.contains(nsid),
+        };
+        let left = self.namespaces.iter().filter(|(nsid, r)| is_left(nsid, r));
+        left.map(|(nsid, _)| *nsid).collect()
+    }
+
+    /// The VF, with the guest that has it or keeps it, whose lease a namespace is in: nobody else gets it, and nobody
+    /// deletes it.
+    #[must_use]
+    pub fn owner_of(&self, nsid: u32) -> Option<(&VfRecord, &str)> {
+        let mut leased = self
+            .vfs
+            .values()
+            .filter_map(|vf| Some((vf, vf.lease.as_ref()?)));
+        leased
+            .find(|(_, lease)| lease.terms.own_namespaces().any(|its| its.nsid == nsid))
+            .map(|(vf, lease)| (vf, lease.guest.as_str()))
+    }
+
     /// The same in another boot: what a NIC held its VFs to is gone with them, and what lives on is a kept lease, a given
     /// address and every namespace. Of a controller, a VF that had not come back clean stays so: its namespaces are still
     /// to be erased.
@@ -131,7 +172,11 @@ impl PfRecords {
                 VfState::Leased | VfState::InUse | VfState::Dirty | VfState::Sanitising
             );
             record.lease = record.lease.take().filter(|lease| lease.keep || is_nvme);
-            if is_nvme && is_unfinished && record.lease.as_ref().is_none_or(|lease| !lease.keep) {
+            let is_to_end = match &record.lease {
+                Some(lease) => !lease.keep,
+                None => is_unfinished,
+            };
+            if is_nvme && is_to_end {
                 continue;
             }
             if let Some(lease) = &mut record.lease {
@@ -176,6 +221,8 @@ pub struct Lease {
     pub since: String,
     /// The run that holds it; `None` for a kept lease between two runs.
     pub run: Option<Holder>,
+    /// What the guest was given, and how it is taken back.
+    pub terms: LeaseTerms,
 }
 
 /// The process that holds a lease.

@@ -98,6 +98,7 @@ fn lease(guest: &str, keep: bool) -> Lease {
         keep,
         since: "t".to_owned(),
         run: None,
+        terms: crate::sriov::LeaseTerms::plain(vf(0), vf(0), 0),
     }
 }
 

@@ -235,6 +235,7 @@ fn in_use(state: &State, machine: &mut crate::sriov::model::Machine) -> InUse {
         keep: false,
         since: now(),
         run: None,
+        terms: crate::sriov::LeaseTerms::plain(bdf(NIC), vf, 0),
     };
     state
         .change_pf(bdf(NIC), &facts.anchor, |kept| {

@@ -193,11 +193,13 @@ pub fn unfinished(records: &Records, is_alive: &dyn Fn(&Holder) -> bool) -> Vec<
     for (pf, kept) in &records.pfs {
         for (index, record) in &kept.vfs {
             let holder = record.lease.as_ref().and_then(|lease| lease.run.as_ref());
-            let is_kept = record.lease.as_ref().is_some_and(|lease| lease.keep);
+            let is_to_end = record.lease.as_ref().is_some_and(|lease| !lease.keep);
             let is_left = match record.state {
                 VfState::Dirty | VfState::Sanitising | VfState::InUse => true,
-                VfState::Leased => holder.is_some() || !is_kept,
-                VfState::Absent | VfState::Created | VfState::Clean | VfState::Quarantined => false,
+                VfState::Leased => holder.is_some() || is_to_end,
+                // Made again, by another boot or another apply: what the guest had on namespaces is there still.
+                VfState::Absent | VfState::Created | VfState::Clean => is_to_end,
+                VfState::Quarantined => false,
             };
             if is_left
                 && !holder.is_some_and(is_alive)

@@ -220,6 +220,11 @@ fn vfs_that_no_run_gave_back_are_found() {
             start: 1,
             boot: "boot-1".to_owned(),
         }),
+        terms: crate::sriov::LeaseTerms::plain(
+            bdf(NIC),
+            crate::sriov::model::vf_address(bdf(NIC), 0),
+            0,
+        ),
     };
     // (keep, run's process; 1 lives), state before, whether it is to be finished.
     let cases = [
@@ -230,18 +235,18 @@ fn vfs_that_no_run_gave_back_are_found() {
         (lease(true, Some(2)), VfState::Leased, true),
         (lease(true, Some(2)), VfState::Dirty, true),
         (lease(false, Some(2)), VfState::Sanitising, true),
+        // Made again while its guest's data is still to be erased.
+        (lease(false, Some(2)), VfState::Clean, true),
+        (lease(true, None), VfState::Clean, false),
     ];
     for (index, (lease, state, _)) in (0..).zip(&cases) {
         let vf = crate::sriov::model::vf_address(bdf(NIC), index);
         let path: &[Event] = match state {
+            VfState::Clean => &[],
             VfState::Leased => &[Event::Leased],
             VfState::InUse => &[Event::Leased, Event::Bound],
             VfState::Dirty => &[Event::Leased, Event::Bound, Event::Ended],
-            VfState::Absent
-            | VfState::Created
-            | VfState::Clean
-            | VfState::Sanitising
-            | VfState::Quarantined => &[
+            VfState::Absent | VfState::Created | VfState::Sanitising | VfState::Quarantined => &[
                 Event::Leased,
                 Event::Bound,
                 Event::Ended,

@@ -124,6 +124,8 @@ fn look(controller: &Controller, name: &str) -> Result<Told, CommandFault> {
         let namespace = Namespace {
             size: layout.len_bytes(),
             block: layout.block,
+            metadata: layout.metadata,
+            protection: layout.dps & 7,
             is_shared: layout.is_shared,
             id: layout.id,
             attached,
@@ -243,8 +245,17 @@ fn namespace_line(nsid: u32, namespace: &Namespace) -> String {
             break;
         }
     }
+    let mut layout = String::new();
+    for (word, number) in [
+        ("metadata", namespace.metadata),
+        ("protection", u16::from(namespace.protection)),
+    ] {
+        if number > 0 {
+            layout += &format!(" {word} {number}");
+        }
+    }
     format!(
-        "namespace {nsid} size {} block {} {sharing}{id}{attached}",
+        "namespace {nsid} size {} block {} {sharing}{layout}{id}{attached}",
         namespace.size, namespace.block
     )
 }
@@ -378,6 +389,8 @@ fn namespace(rest: &str) -> Option<(u32, Namespace)> {
     let mut namespace = Namespace {
         size: size.parse().ok()?,
         block: block.parse().ok()?,
+        metadata: 0,
+        protection: 0,
         is_shared: match *sharing {
             "shared" => true,
             "private" => false,
@@ -390,6 +403,8 @@ fn namespace(rest: &str) -> Option<(u32, Namespace)> {
     for pair in rest.chunks(2) {
         match pair {
             ["nguid", digits] => namespace.id = NamespaceId::Nguid((*digits).to_owned()),
+            ["metadata", bytes] => namespace.metadata = bytes.parse().ok()?,
+            ["protection", kind] => namespace.protection = kind.parse().ok()?,
             ["eui64", digits] => namespace.id = NamespaceId::Eui64((*digits).to_owned()),
             ["attached", ids] => {
                 let ids: Result<BTreeSet<u16>, _> = ids.split(',').map(str::parse).collect();

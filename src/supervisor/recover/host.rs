@@ -59,18 +59,22 @@ pub(super) fn leases(
         let bdf = one.record.bdf;
         let mut say = |line: &str| log.say(&format!("{bdf}: {line}"));
         let is_there = bind::is_there(root, bdf);
-        match vf::lease::finish(hands, root, state, one, is_there, &mut say) {
+        match vf::lease::finish(hands, state, one, is_there, &mut say) {
             Ok(evidence) if evidence.is_empty() => Vec::new(),
             Ok(evidence) => quarantine(root, state, one, evidence, &log),
-            Err(reports) => reports,
+            Err(report) => vec![report],
         }
     })?;
-    Ok(match found.steps.is_empty() && found.left.is_empty() {
+    let mut say = |line: &str| log.say(line);
+    let (steps, left) = vf::lease::erase_ownerless(&mut hands, state, asked.is_dry, &mut say)?;
+    let steps: Vec<String> = found.steps.into_iter().chain(steps).collect();
+    let left: Vec<Report> = found.left.into_iter().chain(left).collect();
+    Ok(match steps.is_empty() && left.is_empty() {
         true => None,
         false => Some(Recovered {
-            whose: "VFs that no run gave back".to_owned(),
-            steps: found.steps,
-            left: found.left,
+            whose: "VFs and namespaces that no run gave back".to_owned(),
+            steps,
+            left,
         }),
     })
 }

@@ -10,14 +10,18 @@ use std::{
 
 use iommu::topology::VlanProto;
 
-use super::*;
+use super::{erasing::mark, *};
 use crate::{
-    spec::host::{Mbps, Vlan},
+    error::ErrorId,
+    spec::host::{Eraser, Mbps, Vlan},
     sriov::{
-        Anchor, AttributeValue, KindFacts, Namespace, NamespaceFormat, NamespaceId, NicAttributes,
-        NicFacts, NvmeCan, NvmeFacts, PfFacts, ResourceKind, Secondary, Seen, VfFacts, VfRecord,
+        Anchor, AttributeValue, Event, Holder, KindFacts, LeasedNamespace, Namespace,
+        NamespaceFormat, NamespaceId, NamespaceState, NicAttributes, NicFacts, NvmeCan, NvmeFacts,
+        Observed, PfFacts, PfRecords, ResourceKind, Secondary, Seen, Unread, VfFacts, VfRecord,
+        VfState, to_leased,
     },
-    state::{Identity, Record},
+    state::{Identity, Record, State, now},
+    vf::recover::unfinished,
 };
 
 fn bdf(text: &str) -> Bdf {
@@ -111,6 +115,8 @@ impl Machine {
         let namespace = |attached: &[u16]| Namespace {
             size: 16 << 20,
             block: 512,
+            metadata: 0,
+            protection: 0,
             is_shared: false,
             id: NamespaceId::None,
             attached: attached.iter().copied().collect::<BTreeSet<u16>>(),
@@ -232,6 +238,7 @@ impl Machine {
                     let namespace = nvme.namespaces.get_mut(nsid).unwrap();
                     // Metadata take a part of the medium: without them it is as large as before.
                     (namespace.size, namespace.block) = (16 << 20, *block);
+                    namespace.metadata = 0;
                 });
                 self.erased.borrow_mut().push(*nsid);
             }
@@ -323,6 +330,7 @@ fn nic_terms() -> LeaseTerms {
         keep: false,
         rest: rest(),
         leased: leased(),
+        no_mac: false,
         resources: None,
         namespaces: Vec::new(),
         erase: Eraser::Auto,
@@ -348,6 +356,8 @@ fn disk_terms() -> LeaseTerms {
             format: NamespaceFormat {
                 size: 16 << 20,
                 block: 512,
+                metadata: 0,
+                protection: 0,
             },
             is_shared: false,
         }],
@@ -664,10 +674,19 @@ fn a_namespace_in_another_format_than_declared_goes_to_no_guest() {
     claim(&state, "web", &holder(), &terms).unwrap();
     let report = take(&mut machine, &state, "web", &terms).unwrap_err();
     assert!(report.why[0].contains("in blocks of 4096"), "{report:?}");
+    // It was another's format also for one who is to keep it; what he has made of it later he has again.
     let kept = LeaseTerms {
         keep: true,
         ..terms
     };
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().block = 512);
+    assert_eq!(
+        give(&mut machine, &state, &disk_terms()),
+        Vec::<String>::new()
+    );
+    assert_eq!(run(&mut machine, &state, &kept), Vec::<String>::new());
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().block = 4096);
+    claim(&state, "web", &holder(), &kept).unwrap();
     take(&mut machine, &state, "web", &kept).unwrap();
 }
 
@@ -695,24 +714,293 @@ fn a_namespace_whose_erase_fails_or_was_cut_off_is_not_left_to_the_host() {
     assert_eq!(record(&state, &kept), (VfState::Clean, None));
 }
 
-#[test]
-fn a_dirty_namespace_goes_to_its_last_guest_only() {
-    let (_folder, state) = Folder::new("foreign-data");
-    let terms = disk_terms();
-    let dirty = |records: &mut PfRecords| {
-        mark(
-            records,
-            &disk_terms().namespaces[0],
-            NamespaceState::Dirty,
-            Some("db"),
-        );
+fn dirty(state: &State, nsid: u32, guest: Option<&str>) {
+    let wanted = LeasedNamespace {
+        nsid,
+        ..disk_terms().namespaces[0].clone()
+    };
+    let mark = |records: &mut PfRecords| {
+        mark(records, &wanted, NamespaceState::Dirty, guest);
         Ok(())
     };
-    state.change_pf(terms.pf, &terms.anchor, dirty).unwrap();
-    let report = claim(&state, "web", &holder(), &terms).unwrap_err();
-    assert_eq!(report.id, ErrorId::RecoverNeeded);
-    assert!(report.why[0].contains("db"), "{report:?}");
-    claim(&state, "db", &holder(), &terms).unwrap();
+    state
+        .change_pf(disk(), &Anchor::Slot(disk()), mark)
+        .unwrap();
+}
+
+fn records(machine: &mut Machine, state: &State, boot: &str) -> crate::sriov::Records {
+    let mut observed = machine.observe().unwrap();
+    boot.clone_into(&mut observed.boot);
+    state.records(&observed).unwrap()
+}
+
+#[test]
+fn a_dirty_namespace_goes_to_nobody_not_even_to_one_of_its_last_guests_name() {
+    let (_folder, state) = Folder::new("foreign-data");
+    dirty(&state, 2, Some("db"));
+    for guest in ["web", "db"] {
+        let report = claim(&state, guest, &holder(), &disk_terms()).unwrap_err();
+        assert_eq!(report.id, ErrorId::RecoverNeeded);
+        assert!(report.why[0].contains("db"), "{report:?}");
+    }
+}
+
+#[test]
+fn a_dirty_namespace_that_is_nobodys_is_erased_by_its_record() {
+    let (_folder, state) = Folder::new("ownerless");
+    let mut machine = Machine::new();
+    machine.observed.borrow_mut().boot = "boot".to_owned();
+    dirty(&state, 2, None);
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&1).unwrap().attached.clear());
+    let kept = LeaseTerms {
+        namespaces: vec![LeasedNamespace {
+            nsid: 1,
+            ..disk_terms().namespaces[0].clone()
+        }],
+        keep: true,
+        ..disk_terms()
+    };
+    assert_eq!(run(&mut machine, &state, &kept), Vec::<String>::new());
+    let told = erase_ownerless(&mut machine, &state, true, &mut |_| {}).unwrap();
+    assert_eq!((told.0.len(), machine.erased.borrow().len()), (1, 0));
+    let (steps, left) = erase_ownerless(&mut machine, &state, false, &mut |_| {}).unwrap();
+    assert_eq!((steps, left), (told.0, Vec::new()));
+    assert_eq!(*machine.erased.borrow(), [2], "and not what a guest keeps");
+    let again = erase_ownerless(&mut machine, &state, false, &mut |_| {}).unwrap();
+    assert_eq!(again, (Vec::new(), Vec::new()));
+    assert_eq!(of_namespace(&state), NamespaceState::Clean);
+}
+
+#[test]
+fn what_is_on_a_namespace_of_another_stays_dirty_when_a_vf_is_returned() {
+    let (_folder, state) = Folder::new("anothers");
+    let mut machine = Machine::new();
+    let terms = LeaseTerms {
+        keep: true,
+        ..disk_terms()
+    };
+    assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+    dirty(&state, 1, Some("db"));
+    let returned = return_lease(&mut machine, &state, terms.vf, &mut |_| {});
+    assert_eq!(returned, Ok("web".to_owned()));
+    assert_eq!(*machine.erased.borrow(), [2], "what the lease has");
+    let records = records(&mut machine, &state, "boot");
+    let one = &records.pfs[&disk()].namespaces[&1];
+    assert_eq!(one.state, NamespaceState::Dirty);
+}
+
+#[test]
+fn a_namespace_that_was_attached_before_is_erased_too() {
+    let (_folder, state) = Folder::new("attached");
+    let mut machine = Machine::new();
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().attached = [1].into());
+    assert_eq!(
+        run(&mut machine, &state, &disk_terms()),
+        Vec::<String>::new()
+    );
+    assert_eq!(*machine.erased.borrow(), [2]);
+}
+
+#[test]
+fn a_namespace_that_another_controller_has_is_leased_only_as_shared() {
+    let mut machine = Machine::new();
+    machine.nvme(|nvme| {
+        let namespace = nvme.namespaces.get_mut(&2).unwrap();
+        (namespace.is_shared, namespace.attached) = (true, [5].into());
+    });
+    let mut terms = disk_terms();
+    let why = to_leased(&terms, &machine.observe().unwrap()).unwrap_err();
+    assert!(why.contains("controller 5"), "{why}");
+    terms.namespaces[0].is_shared = true;
+    assert!(to_leased(&terms, &machine.observe().unwrap()).is_ok());
+}
+
+#[test]
+fn what_a_controller_does_not_tell_is_neither_leased_nor_at_rest() {
+    let (_folder, state) = Folder::new("unread");
+    let mut machine = Machine::new();
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    let one = Unread {
+        place: "dev/nvme0".to_owned(),
+        reason: "CNS 12h of namespace 2: 0/84".to_owned(),
+        bdf: Some(disk()),
+    };
+    machine.observed.borrow_mut().unread.push(one);
+    let evidence = give(&mut machine, &state, &terms);
+    assert!(evidence[0].contains("does not tell all"), "{evidence:?}");
+    assert_eq!(record(&state, &terms).0, VfState::Dirty);
+    let refused = take(&mut machine, &state, "web", &terms).unwrap_err();
+    assert!(refused.why[0].contains("0/84"), "{refused:?}");
+    machine.observed.borrow_mut().unread.clear();
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+}
+
+/// The power is cut while the guest runs, and the next boot's apply makes the VFs again before anybody recovers.
+#[test]
+fn what_is_owed_to_the_next_guest_outlives_an_apply_after_a_reboot() {
+    let (_folder, state) = Folder::new("owed");
+    let mut machine = Machine::new();
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    let remade = |records: &mut PfRecords| {
+        records.enter("next", true, "t");
+        for event in [Event::Gone, Event::Created, Event::ResetSeen] {
+            records.step(0, terms.vf, event, "t")?;
+        }
+        Ok(())
+    };
+    state.change_pf(disk(), &terms.anchor, remade).unwrap();
+    assert_eq!(
+        record(&state, &terms),
+        (VfState::Clean, Some("web".to_owned()))
+    );
+    let later = Holder {
+        boot: "next".to_owned(),
+        ..holder()
+    };
+    for guest in ["web", "db"] {
+        claim(&state, guest, &later, &terms).unwrap_err();
+    }
+    machine.observed.borrow_mut().boot = "next".to_owned();
+    let found = unfinished(&records(&mut machine, &state, "next"), &|_| false);
+    let evidence = finish(&mut machine, &state, &found[0], true, &mut |_| {}).unwrap();
+    assert_eq!(evidence, Vec::<String>::new());
+    assert_eq!(*machine.erased.borrow(), [2]);
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
+    assert_eq!(
+        unfinished(&records(&mut machine, &state, "next"), &|_| false),
+        []
+    );
+}
+
+#[test]
+fn a_kept_lease_is_returned_in_whichever_state_another_boot_has_left_its_vf() {
+    let created = [Event::Created].as_slice();
+    let clean = [Event::Created, Event::ResetSeen].as_slice();
+    let failed = [Event::Created, Event::Failed].as_slice();
+    for events in [&[], created, clean, failed] {
+        let (_folder, state) = Folder::new("kept-boot");
+        let mut machine = Machine::new();
+        machine.observed.borrow_mut().boot = "next".to_owned();
+        let terms = LeaseTerms {
+            keep: true,
+            ..disk_terms()
+        };
+        assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+        let remade = |records: &mut PfRecords| {
+            records.enter("next", true, "t");
+            for event in events {
+                records.step(0, terms.vf, *event, "t")?;
+            }
+            Ok(())
+        };
+        state.change_pf(disk(), &terms.anchor, remade).unwrap();
+        let returned = return_lease(&mut machine, &state, terms.vf, &mut |_| {});
+        assert_eq!(returned, Ok("web".to_owned()), "{events:?}");
+        assert_eq!(*machine.erased.borrow(), [2], "{events:?}");
+        assert_eq!(record(&state, &terms), (VfState::Clean, None), "{events:?}");
+    }
+}
+
+/// The record says that it ends before anything is done for that.
+#[test]
+fn the_return_of_a_kept_lease_that_was_cut_off_is_finished() {
+    let (_folder, state) = Folder::new("cut-return");
+    let mut machine = Machine::new();
+    machine.observed.borrow_mut().boot = "boot".to_owned();
+    let terms = LeaseTerms {
+        keep: true,
+        ..disk_terms()
+    };
+    assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+    machine.fails = Some(|step| matches!(step, Step::Erase { .. }));
+    return_lease(&mut machine, &state, terms.vf, &mut |_| {}).unwrap_err();
+    machine.fails = None;
+    let found = unfinished(&records(&mut machine, &state, "boot"), &|_| false);
+    let evidence = finish(&mut machine, &state, &found[0], true, &mut |_| {}).unwrap();
+    assert_eq!(evidence, Vec::<String>::new());
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
+}
+
+#[test]
+fn a_kept_vf_with_other_namespaces_than_its_guest_keeps_is_not_leased() {
+    let (_folder, state) = Folder::new("moved");
+    let mut machine = Machine::new();
+    let terms = LeaseTerms {
+        keep: true,
+        ..disk_terms()
+    };
+    assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+    let mut moved = terms.clone();
+    moved.namespaces[0].nsid = 1;
+    let refused = claim(&state, "web", &holder(), &moved).unwrap_err();
+    assert_eq!(refused.id, ErrorId::LeaseForeign);
+    assert!(refused.why[0].contains("namespace 2"), "{refused:?}");
+}
+
+#[test]
+fn an_address_that_a_guest_has_set_is_not_there_for_the_next() {
+    let (_folder, state) = Folder::new("no-mac");
+    let mut machine = Machine::new();
+    machine.set(AttributeValue::Mac(None));
+    let mut terms = LeaseTerms {
+        no_mac: true,
+        ..nic_terms()
+    };
+    (terms.rest.mac, terms.leased.mac) = (None, None);
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    let own = Some("02:de:ad:be:ef:01".parse().unwrap());
+    machine.set(AttributeValue::Mac(own));
+    let observed = machine.observe().unwrap();
+    assert_eq!(crate::sriov::to_stay_leased(&terms, &observed), Ok(vec![]));
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(machine.vf().mac, None);
+    // A driver that takes no address away: it is in quarantine.
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    machine.set(AttributeValue::Mac(own));
+    machine.fails = Some(|step| matches!(step, Step::Attribute { .. }));
+    let evidence = give(&mut machine, &state, &terms);
+    assert!(evidence[0].contains("not at rest"), "{evidence:?}");
+}
+
+#[test]
+fn a_format_with_metadata_is_another_format() {
+    let (_folder, state) = Folder::new("metadata");
+    let mut machine = Machine::new();
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().metadata = 8);
+    let none = LeaseTerms {
+        erase: Eraser::None,
+        ..terms.clone()
+    };
+    assert_eq!(give(&mut machine, &state, &none), Vec::<String>::new());
+    assert_eq!(*machine.erased.borrow(), [2]);
+    let is = machine.nvme(|nvme| nvme.namespaces[&2].format());
+    assert_eq!(is, terms.namespaces[0].format);
+}
+
+#[test]
+fn a_namespace_that_is_gone_keeps_nobody_from_its_vf() {
+    let (_folder, state) = Folder::new("deleted");
+    let mut machine = Machine::new();
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    machine.nvme(|nvme| nvme.namespaces.remove(&2));
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
 }
 
 #[test]

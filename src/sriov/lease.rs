@@ -52,12 +52,10 @@ pub fn to_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, S
 /// As of [`to_leased`].
 pub fn to_stay_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, String> {
     let mut steps = to_leased(terms, observed)?;
+    let none = AttributeValue::Mac(None);
     let is_chosen = |step: &Step| {
-        let to = match step {
-            Step::Attribute { to, .. } => Some(*to),
-            _ => None,
-        };
-        terms.no_mac && to == Some(AttributeValue::Mac(None))
+        let takes_it = matches!(step, Step::Attribute { to, .. } if *to == none);
+        terms.no_mac && takes_it
     };
     steps.retain(|step| !is_chosen(step));
     Ok(steps)

@@ -20,7 +20,8 @@ use std::{
 use iommu::{bdf::Bdf, fake::FakeHost, sysfs::SysRoot, topology::Mac};
 use narrows::{
     host::sriov,
-    sriov::{Holder, Lease, Observed, VfRecord, VfState},
+    spec::host::Eraser,
+    sriov::{Holder, Lease, LeaseTerms, Observed, VfRecord, VfState},
     state::{InUse, ProcessId, State, now},
 };
 
@@ -140,6 +141,24 @@ fn make_state(state: &State, observed: &Observed) -> Vec<InUse> {
                     start: own.start,
                     boot: observed.boot.clone(),
                 }),
+                terms: LeaseTerms {
+                    pool: "t".to_owned(),
+                    vf: bdf,
+                    pf: pf.bdf,
+                    anchor: pf.anchor.clone(),
+                    index: u32::from(index),
+                    interface: pf.nic().and_then(|nic| nic.interface.clone()),
+                    controller: None,
+                    cntlid: None,
+                    keep: false,
+                    rest: pf.vfs[usize::from(index)].nic.unwrap(),
+                    leased: pf.vfs[usize::from(index)].nic.unwrap(),
+                    no_mac: false,
+                    resources: None,
+                    namespaces: Vec::new(),
+                    erase: Eraser::None,
+                    accept: Vec::new(),
+                },
             }),
         };
         state

@@ -256,24 +256,44 @@ fn documents_have_the_published_forms() {
 }
 
 #[test]
-fn a_damaged_state_file_is_refused_with_a_way_out() {
+fn a_damaged_state_file_is_its_pfs_trouble_alone_with_a_way_out() {
     let scene = Scene::new("damaged", with_vfs, FILE);
     let path = scene.0.join(format!("state/vfs/{NIC}.json"));
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, "{").unwrap();
-    for arguments in [
-        &["host", "plan", "host.toml"] as &[&str],
-        &["host", "status"],
-        &["vf", "ls"],
-        &["ps"],
+    let remedy = "narrows vf forget 0000:01:00.0";
+
+    let (code, stdout, stderr) = scene.run(&["host", "plan", "host.toml"]);
+    assert_eq!(code, Some(3), "{stdout}{stderr}");
+    assert!(stderr.starts_with("error[vf-state-damaged]"), "{stderr}");
+    assert!(
+        stderr.contains(remedy) && stderr.contains("host.toml:5"),
+        "{stderr}"
+    );
+    // A file that does not name the PF has nothing to do with it.
+    fs::write(scene.0.join("disks.toml"), DISKS).unwrap();
+    let (code, stdout, stderr) = scene.run(&["host", "plan", "disks.toml"]);
+    assert_eq!(code, Some(2), "{stdout}{stderr}");
+
+    for (arguments, expected) in [
+        (&["host", "status"] as &[&str], 2),
+        (&["host", "status", "host.toml"], 2),
+        (&["vf", "ls"], 0),
+        (&["ps"], 0),
     ] {
         let (code, stdout, stderr) = scene.run(arguments);
-        assert_eq!(code, Some(3), "{arguments:?}\n{stdout}{stderr}");
-        assert!(stderr.starts_with("error[vf-state-damaged]"), "{stderr}");
-        assert!(
-            stderr.contains("narrows vf forget 0000:01:00.0"),
-            "{stderr}"
-        );
+        assert_eq!(code, Some(expected), "{arguments:?}\n{stdout}{stderr}");
+        let said = stdout.clone() + &stderr;
+        assert!(said.contains(remedy), "{arguments:?}\n{said}");
+    }
+    let (_, stdout, _) = scene.run(&["vf", "ls"]);
+    assert!(stdout.contains("0000:01:10"), "VFs are listed: {stdout}");
+    for (arguments, schema) in [
+        (&["host", "status", "--json"] as &[&str], "host-status"),
+        (&["vf", "ls", "--json"], "vfs"),
+    ] {
+        let document = holds(schema, &scene.run(arguments).1);
+        assert_eq!(document["broken"][0]["id"], "vf-state-damaged");
     }
     assert_eq!(fs::read(&path).unwrap(), b"{", "never started anew");
 }

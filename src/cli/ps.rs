@@ -35,8 +35,11 @@ struct Document<'a> {
 impl Ps {
     /// Lists them.
     pub(super) fn list(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
-        let (guests, damaged) = state.guests(root).map_err(|report| vec![report])?;
-        let kept = kept(&Machine::read(root, state)?.records, &guests);
+        let (guests, mut damaged) = state.guests(root).map_err(|report| vec![report])?;
+        let records = Machine::read(root, state)?.records;
+        // What guests keep of these is not known.
+        damaged.extend(records.unusable.values().cloned());
+        let kept = kept(&records, &guests);
         let data = match self.json {
             true => written(serde_json::to_string_pretty(&Document {
                 api_version: "v1alpha1",

@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use super::{
     Done, Outcome,
-    host::{Machine, Wanted},
+    host::{Machine, Shown, Wanted},
     written,
 };
 use crate::{
     error::{Color, ErrorId, Report, exit_of, printable},
-    sriov::{self, Desired},
+    sriov,
     state::State,
     vf,
-    view::host::{Explanation, Row, rows, vf_text, vfs_text},
+    view::host::{Explanation, Row, broken_text, rows, vf_text, vfs_text},
 };
 
 /// What is asked about VFs.
@@ -81,6 +81,7 @@ struct Document<'a> {
     api_version: &'static str,
     kind: &'static str,
     vfs: &'a [Row],
+    broken: &'a [Report],
 }
 
 #[derive(Serialize)]
@@ -115,19 +116,12 @@ impl Vf {
     }
 }
 
-/// The file that was applied, as it fits the machine; a file that does not fit any more is a warning.
-fn applied(state: &State, machine: &Machine) -> (Option<Desired>, Vec<Report>) {
-    match Wanted::applied(state, machine) {
-        Ok(wanted) => (wanted.map(|wanted| wanted.desired), Vec::new()),
-        Err(reports) => (None, reports),
-    }
-}
-
 impl List {
     fn print(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
         let machine = Machine::read(root, state)?;
-        let (desired, warnings) = applied(state, &machine);
-        let mut rows = rows(&machine.observed, desired.as_ref(), &machine.records);
+        let Shown { wanted, broken } = Shown::of_machine(state, &machine);
+        let desired = wanted.as_ref().map(|wanted| &wanted.desired);
+        let mut rows = rows(&machine.observed, desired, &machine.records);
         if let Some(pool) = &self.pool {
             rows.retain(|row| row.pool.as_ref() == Some(pool));
         }
@@ -136,28 +130,29 @@ impl List {
                 api_version: "v1alpha1",
                 kind: "Vfs",
                 vfs: &rows,
+                broken: &broken,
             }))?,
-            false => vfs_text(&rows, color),
+            false => vfs_text(&rows, color) + &broken_text(&broken, color),
         };
-        Ok(Done {
-            warnings,
-            ..Done::with(data)
-        })
+        Ok(Done::with(data))
     }
 }
 
 impl Why {
     fn answer(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
         let machine = Machine::read(root, state)?;
-        let (desired, warnings) = applied(state, &machine);
-        let rows = rows(&machine.observed, desired.as_ref(), &machine.records);
+        let Shown { wanted, broken } = Shown::of_machine(state, &machine);
+        let desired = wanted.as_ref().map(|wanted| &wanted.desired);
+        let rows = rows(&machine.observed, desired, &machine.records);
         let row = rows.into_iter().find(|row| row.bdf == self.bdf);
         let row = row.ok_or_else(|| vec![no_vf(self.bdf)])?;
         let mut facts = Vec::new();
-        if let Some(desired) = &desired {
-            let profiles = crate::spec::host::Profiles::built_in();
+        if let Some(Wanted {
+            desired, profiles, ..
+        }) = &wanted
+        {
             facts.extend(
-                sriov::drift(&machine.observed, desired, &machine.records, &profiles)
+                sriov::drift(&machine.observed, desired, &machine.records, profiles)
                     .iter()
                     .filter(|drift| drift.pf == row.pf && drift.vf == Some(row.index))
                     .map(|drift| format!("differs from the file: {drift}")),
@@ -179,7 +174,7 @@ impl Why {
             false => vf_text(&explanation, color),
         };
         Ok(Done {
-            warnings,
+            warnings: broken,
             ..Done::with(data)
         })
     }

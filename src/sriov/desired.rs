@@ -26,7 +26,7 @@ use crate::{
 /// # Errors
 ///
 /// All that the machine cannot be, with the place in the file: the rows of `check`, `pf-absent`, `pf-ambiguous`,
-/// `pf-listed-twice`, `mac-listed-twice`, `mac-range-small`.
+/// `pf-listed-twice`, `mac-listed-twice`, `mac-range-small`; why nobody knows who has the VFs of a PF (`Records::unusable`).
 pub fn desired(
     spec: &HostSpec,
     observed: &Observed,
@@ -35,6 +35,10 @@ pub fn desired(
 ) -> Result<Desired, Vec<Report>> {
     let (matched, mut problems) = matching::pfs(spec, observed, profiles);
     for &(pf, facts, profile) in &matched {
+        if let Some(report) = records.unusable.get(&facts.bdf) {
+            problems.push(report.clone().at(Some(pf.place.clone())));
+            continue;
+        }
         problems.extend(check::all(&Subject {
             spec,
             pf,

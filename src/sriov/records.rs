@@ -17,6 +17,8 @@ use crate::error::{ErrorId, Report};
 pub struct Records {
     /// By PF.
     pub pfs: BTreeMap<Bdf, PfRecords>,
+    /// PFs of which nobody knows who has their VFs, with why: none of these is among `pfs`.
+    pub unusable: BTreeMap<Bdf, Report>,
     /// VFs in quarantine: the sentence of each.
     pub quarantined: BTreeMap<Bdf, String>,
     /// Locked by a run: the name of its guest.

@@ -1,15 +1,16 @@
 //! One run at a time for each function, by a lock that ends with the process that holds it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
 };
 
-use iommu::bdf::Bdf;
+use iommu::{bdf::Bdf, sysfs::SysRoot};
 use rustix::fs::{FlockOperation, flock};
 
-use super::State;
+use super::{ProcessId, State, file, vf::unreadable};
 use crate::error::{ErrorId, Report};
 
 /// A function that no other run can take while this lives.
@@ -131,6 +132,44 @@ impl State {
             }
             Err(errno) => Err(unreadable(errno.into())),
         }
+    }
+}
+
+impl State {
+    /// Functions with the note of a run whose process is there: who only looks takes no lock.
+    pub(super) fn running_functions(&self) -> Result<BTreeMap<Bdf, String>, Report> {
+        let folder = self.in_use();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(unreadable(&folder, &error)),
+        };
+        let mut running = BTreeMap::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| unreadable(&folder, &error))?;
+            let path = entry.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            let Some(bdf) = name.and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            // Every function that ever had a run has a file; whose run has ended has an empty one.
+            match entry.metadata() {
+                Ok(found) if found.len() == 0 => continue,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unreadable(&path, &error)),
+            }
+            let note =
+                file::read_if_any(&path, NOTE_LIMIT).map_err(|error| unreadable(&path, &error))?;
+            if let Some((guest, pid)) = note.as_deref().and_then(parsed)
+                && ProcessId::of(&SysRoot::default(), pid)
+                    .map_err(|error| unreadable(&path, &error))?
+                    .is_some()
+            {
+                running.insert(bdf, guest.to_owned());
+            }
+        }
+        Ok(running)
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod clock;
 mod file;
+mod forget;
 mod guests;
 mod host;
 mod host_journal;

@@ -12,19 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use iommu::{bdf::Bdf, sysfs::SysRoot};
+use iommu::bdf::Bdf;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, ProcessId, State, clock::now, file};
+use super::{Entry, State, clock::now, file};
 use crate::{
     error::{ErrorId, Report},
-    sriov::{
-        Anchor, Event, NamespaceRecord, Observed, PfFacts, PfRecords, Records, VfRecord, VfState,
-    },
+    sriov::{Anchor, Event, NamespaceRecord, Observed, PfRecords, Records, VfRecord, VfState},
 };
 
 /// The version of the file's format. A file of another one is refused.
@@ -50,10 +48,11 @@ struct PfFile {
 }
 
 impl State {
-    /// What is kept of all PFs, as it is in the boot of `observed`. Takes no lock.
+    /// What is kept of all PFs, as it is in the boot of `observed`. Takes no lock. A PF whose file is damaged, or is about
+    /// another card, is among `unusable`, and the others are as if it were not there.
     ///
     /// # Errors
-    /// `vf-state-damaged`; `record-mismatch` where another card is in a PF's slot; `state-unreadable`.
+    /// `state-unreadable`.
     pub fn records(&self, observed: &Observed) -> Result<Records, Report> {
         let mut records = Records {
             seed: self.seed_if_any()?,
@@ -61,14 +60,15 @@ impl State {
             ..Records::default()
         };
         for pf in self.recorded_pfs()? {
-            let Some(mut kept) = self.read_pf(pf)? else {
-                continue;
-            };
-            if let Some(facts) = observed.pfs.get(&pf) {
-                check_anchor(pf, &kept.anchor, &facts.anchor)?;
-                kept.enter(&observed.boot, is_nvme(facts), &now());
+            match self.usable(pf, observed) {
+                Ok(Some(kept)) => {
+                    records.pfs.insert(pf, kept);
+                }
+                Ok(None) => {}
+                Err(report) => {
+                    records.unusable.insert(pf, report);
+                }
             }
-            records.pfs.insert(pf, kept);
         }
         for entry in self.quarantined()? {
             match entry {
@@ -83,11 +83,28 @@ impl State {
         Ok(records)
     }
 
+    /// What is kept of one PF, if it is about the card that is there.
+    fn usable(&self, pf: Bdf, observed: &Observed) -> Result<Option<PfRecords>, Report> {
+        let Some(mut kept) = self.read_pf(pf)? else {
+            return Ok(None);
+        };
+        if let Some(facts) = observed.pfs.get(&pf) {
+            check_anchor(pf, &kept.anchor, &facts.anchor).map_err(|report| {
+                let unread = observed.unread.iter().filter(|one| one.bdf == Some(pf));
+                let why = unread.map(|one| format!("{}: {}", one.place, one.reason));
+                why.fold(report, Report::and)
+            })?;
+            kept.enter(&observed.boot, facts.nvme().is_some(), &now());
+        }
+        Ok(Some(kept))
+    }
+
     /// Changes what is kept of one PF, under its lock: what `f` has made of it is on the disk when this returns, or nothing
     /// is changed. Of a PF that nothing is kept of, `f` is given an empty record with no boot, for it to set.
     ///
     /// # Errors
-    /// What `f` says; `vf-state-damaged`, `record-mismatch`, `state-unwritable`; `host-busy` where its lock is not to be had.
+    /// What `f` says; `vf-state-damaged`, `record-mismatch`, `facts-unread`, `state-unwritable`; `host-busy` where its lock is
+    /// not to be had.
     pub fn change_pf<T>(
         &self,
         pf: Bdf,
@@ -157,7 +174,12 @@ impl State {
             Some((*its.0, its.1.state))
         };
         for pf in self.recorded_pfs()? {
-            let Some(kept) = self.read_pf(pf)?.filter(|kept| found(kept).is_some()) else {
+            let kept = match self.read_pf(pf) {
+                // Whoever works with that PF is told. Once it is forgotten, its VFs start anew.
+                Err(report) if report.id == ErrorId::VfStateDamaged => continue,
+                read => read?,
+            };
+            let Some(kept) = kept.filter(|kept| found(kept).is_some()) else {
                 continue;
             };
             // Once more under the lock.
@@ -168,43 +190,6 @@ impl State {
             });
         }
         Ok(None)
-    }
-
-    /// Moves away what is kept of a PF, whatever it is. Whoever has the host's lock only.
-    ///
-    /// # Errors
-    /// `vf-in-use` where a guest has a VF of it; `never-applied` where nothing is kept; `state-unwritable`.
-    pub fn forget_pf(&self, pf: Bdf) -> Result<PathBuf, Report> {
-        let _lock = self.lock_pf(pf)?;
-        let from = self.pf_file(pf, "json");
-        if !from.exists() {
-            return Err(Report::new(
-                ErrorId::NeverApplied,
-                format!("nothing is kept of the VFs of {pf}"),
-                format!("there is no {}", from.display()),
-                "narrows vf ls lists the PFs that something is kept of",
-            ));
-        }
-        // One that cannot be read is what this is for.
-        if let Ok(Some(kept)) = self.read_pf(pf) {
-            in_no_use(pf, &kept)?;
-        }
-        let to = self.released().join(format!("vfs-{pf}-{}.json", now()));
-        file::private_folder(&self.vfs())
-            .and_then(|()| fs::create_dir_all(self.released()))
-            // First, so that no moment has neither.
-            .and_then(|()| file::write_private(&self.pf_file(pf, "forgotten"), b""))
-            .and_then(|()| fs::rename(&from, &to))
-            .and_then(|()| file::sync_folder(&self.released()))
-            .and_then(|()| file::sync_folder(&self.vfs()))
-            .map_err(|error| self.unwritable(&from, &error))?;
-        Ok(to)
-    }
-
-    /// Whether what was kept of a PF was forgotten: then nobody knows which of its namespaces are clean.
-    #[must_use]
-    pub fn is_forgotten(&self, pf: Bdf) -> bool {
-        self.pf_file(pf, "forgotten").exists()
     }
 
     /// The PFs that something is kept of.
@@ -229,7 +214,7 @@ impl State {
         Ok(pfs)
     }
 
-    fn read_pf(&self, pf: Bdf) -> Result<Option<PfRecords>, Report> {
+    pub(super) fn read_pf(&self, pf: Bdf) -> Result<Option<PfRecords>, Report> {
         let path = self.pf_file(pf, "json");
         let text = match file::read_if_any(&path, FILE_LIMIT) {
             Ok(None) => return Ok(None),
@@ -257,7 +242,7 @@ impl State {
         }))
     }
 
-    fn write_pf(&self, pf: Bdf, kept: PfRecords) -> Result<(), Report> {
+    pub(super) fn write_pf(&self, pf: Bdf, kept: PfRecords) -> Result<(), Report> {
         let path = self.pf_file(pf, "json");
         let file = PfFile {
             version: VERSION,
@@ -277,26 +262,7 @@ impl State {
         written.map_err(|error| self.unwritable(&path, &error))
     }
 
-    /// Removes what is kept of VFs that nobody has; what is still to be erased stays known.
-    pub(super) fn forget_free(&self, pf: Bdf) -> Result<(), Report> {
-        let _lock = self.lock_pf(pf)?;
-        let Some(mut kept) = self.read_pf(pf)? else {
-            return Ok(());
-        };
-        in_no_use(pf, &kept)?;
-        kept.vfs.clear();
-        kept.namespaces
-            .retain(|_, namespace| namespace.state != crate::sriov::NamespaceState::Clean);
-        if !kept.namespaces.is_empty() {
-            return self.write_pf(pf, kept);
-        }
-        let path = self.pf_file(pf, "json");
-        fs::remove_file(&path)
-            .and_then(|()| file::sync_folder(&self.vfs()))
-            .map_err(|error| self.unwritable(&path, &error))
-    }
-
-    fn lock_pf(&self, pf: Bdf) -> Result<File, Report> {
+    pub(super) fn lock_pf(&self, pf: Bdf) -> Result<File, Report> {
         let path = self.pf_file(pf, "lock");
         let unwritable = |error: io::Error| self.unwritable(&path, &error);
         let lock = file::private_folder(&self.vfs())
@@ -326,81 +292,35 @@ impl State {
         }
     }
 
-    /// Functions with the note of a run whose process is there: who only looks takes no lock.
-    fn running_functions(&self) -> Result<BTreeMap<Bdf, String>, Report> {
-        let folder = self.in_use();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(error) => return Err(unreadable(&folder, &error)),
-        };
-        let mut running = BTreeMap::new();
-        for entry in entries {
-            let entry = entry.map_err(|error| unreadable(&folder, &error))?;
-            let path = entry.path();
-            let name = path.file_name().and_then(|name| name.to_str());
-            let Some(bdf) = name.and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            // Every function that ever had a run has a file; whose run has ended has an empty one.
-            match entry.metadata() {
-                Ok(found) if found.len() == 0 => continue,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(unreadable(&path, &error)),
-            }
-            let note = file::read_if_any(&path, super::in_use::NOTE_LIMIT)
-                .map_err(|error| unreadable(&path, &error))?;
-            if let Some((guest, pid)) = note.as_deref().and_then(super::in_use::parsed)
-                && ProcessId::of(&SysRoot::default(), pid)
-                    .map_err(|error| unreadable(&path, &error))?
-                    .is_some()
-            {
-                running.insert(bdf, guest.to_owned());
-            }
-        }
-        Ok(running)
-    }
-
     pub(super) fn vfs(&self) -> PathBuf {
         self.folder.join("vfs")
     }
 
-    fn pf_file(&self, pf: Bdf, ending: &str) -> PathBuf {
+    pub(super) fn pf_file(&self, pf: Bdf, ending: &str) -> PathBuf {
         self.vfs().join(format!("{pf}.{ending}"))
     }
-}
-
-fn is_nvme(facts: &PfFacts) -> bool {
-    facts.nvme().is_some()
-}
-
-fn in_no_use(pf: Bdf, kept: &PfRecords) -> Result<(), Report> {
-    let users: Vec<String> = kept
-        .vfs
-        .iter()
-        .filter_map(|(index, record)| {
-            let guest = &record.lease.as_ref()?.guest;
-            Some(format!(
-                "guest {guest} has VF {index} ({}, {})",
-                record.bdf, record.state
-            ))
-        })
-        .collect();
-    if users.is_empty() {
-        return Ok(());
-    }
-    Err(Report::new(
-        ErrorId::VfInUse,
-        format!("what is kept of the VFs of {pf} cannot be given up"),
-        users.join("; "),
-        "stop those guests; narrows recover where one was killed, narrows vf return where one keeps its VF",
-    ))
 }
 
 fn check_anchor(pf: Bdf, kept: &Anchor, found: &Anchor) -> Result<(), Report> {
     if kept == found {
         return Ok(());
+    }
+    if let Anchor::Slot(_) = found {
+        return Err(Report::new(
+            ErrorId::FactsUnread,
+            format!(
+                "whether what is kept of the VFs of {pf} is about the card that is there cannot be told"
+            ),
+            format!(
+                "kept: {}; there: a card whose {} cannot be read",
+                in_words(kept),
+                match kept {
+                    Anchor::Mac(_) => "MAC address",
+                    Anchor::Serial(_) | Anchor::Slot(_) => "serial number",
+                }
+            ),
+            "bind the PF to its driver, in this network namespace, and see the kernel log where it is bound and does not answer",
+        ));
     }
     Err(Report::new(
         ErrorId::RecordMismatch,
@@ -429,7 +349,7 @@ fn damaged(pf: Bdf, path: &Path, why: &str) -> Report {
     )
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Report {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Report {
     Report::new(
         ErrorId::StateUnreadable,
         "what is kept of VFs cannot be read",

@@ -13,7 +13,7 @@ use crate::{
     error::{ErrorId, Report},
     sriov::{
         Anchor, Event, KindFacts, Lease, NamespaceId, NamespaceRecord, NamespaceState, Observed,
-        PfFacts, PfRecords, VfState,
+        PfFacts, PfRecords, Unread, VfState,
     },
 };
 
@@ -204,7 +204,9 @@ fn damaged_file_is_refused_until_it_is_forgotten_by_name() {
     for text in bad {
         assert_ne!(text, good);
         fs::write(&path, &text).unwrap();
-        let report = state.records(&observed("boot-1", anchor())).unwrap_err();
+        let records = state.records(&observed("boot-1", anchor())).unwrap();
+        assert!(records.pfs.is_empty(), "{text}");
+        let report = &records.unusable[&bdf(PF)];
         assert_eq!(report.id, ErrorId::VfStateDamaged, "{text}");
         assert!(report.fix.contains("narrows vf forget 0000:01:00.0"));
         let report = change(&state, |_| Ok(())).unwrap_err();
@@ -248,12 +250,54 @@ fn another_card_in_the_slot_is_refused() {
     let state = folder.state();
     change(&state, |kept| clean(kept, 0)).unwrap();
     let other = Anchor::Serial("two".to_owned());
-    let report = state
-        .records(&observed("boot-1", other.clone()))
-        .unwrap_err();
+    let records = state.records(&observed("boot-1", other.clone())).unwrap();
+    assert!(records.pfs.is_empty());
+    let report = &records.unusable[&bdf(PF)];
     assert_eq!(report.id, ErrorId::RecordMismatch);
     assert!(report.to_string().contains("two"), "{report}");
     assert!(state.change_pf(bdf(PF), &other, |_| Ok(())).is_err());
+}
+
+#[test]
+fn card_that_does_not_tell_itself_is_not_another_one() {
+    let folder = Folder::new("slot");
+    let state = folder.state();
+    change(&state, |kept| clean(kept, 0)).unwrap();
+    let unread = Anchor::Slot(bdf(PF));
+    let mut now = observed("boot-1", unread.clone());
+    now.unread.push(Unread {
+        place: "nvme0".to_owned(),
+        reason: "identify failed: EIO".to_owned(),
+        bdf: Some(bdf(PF)),
+    });
+    let records = state.records(&now).unwrap();
+    let report = &records.unusable[&bdf(PF)];
+    assert_eq!(report.id, ErrorId::FactsUnread);
+    let text = report.to_string();
+    assert!(
+        text.contains("cannot be told") && text.contains("identify failed: EIO"),
+        "{text}"
+    );
+    assert!(!text.contains("forget"), "{text}");
+    let report = state.change_pf(bdf(PF), &unread, |_| Ok(())).unwrap_err();
+    assert_eq!(report.id, ErrorId::FactsUnread);
+    // It is the same as before once it answers again.
+    let records = state.records(&observed("boot-1", anchor())).unwrap();
+    assert!(records.unusable.is_empty() && records.pfs.contains_key(&bdf(PF)));
+}
+
+#[test]
+fn trouble_of_one_pf_is_its_own() {
+    let folder = Folder::new("own");
+    let state = folder.state();
+    change(&state, |kept| clean(kept, 0)).unwrap();
+    let other = bdf("0000:00:00.0");
+    fs::write(folder.0.join(format!("vfs/{other}.json")), "{").unwrap();
+    let records = state.records(&observed("boot-1", anchor())).unwrap();
+    assert_eq!(records.pfs[&bdf(PF)].vfs[&0].state, VfState::Clean);
+    assert_eq!(records.unusable[&other].id, ErrorId::VfStateDamaged);
+    // The file that cannot be read comes first, and hides no VF of the other.
+    assert_eq!(state.mark_freed(vf(0)).unwrap(), Some(VfState::Created));
 }
 
 #[test]

@@ -413,7 +413,8 @@ fn while_in_use(
 
 /// What was before the first apply has no leases.
 fn check_no_lease(records: &Records) -> Result<(), Vec<Report>> {
-    let mut refusals = Vec::new();
+    // Nobody knows who has their VFs.
+    let mut refusals: Vec<Report> = records.unusable.values().cloned().collect();
     for (pf, kept) in &records.pfs {
         for (index, record) in &kept.vfs {
             if let Some(lease) = &record.lease {

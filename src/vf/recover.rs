@@ -235,7 +235,10 @@ pub fn finish_leases(
         // What cannot be told counts as alive: its lock will decide another time.
         holder.boot == observed.boot && ProcessId { pid, start }.runs(&host).unwrap_or(true)
     };
-    for one in unfinished(&state.records(&observed)?, &is_alive) {
+    let records = state.records(&observed)?;
+    // Nobody knows what is unfinished there.
+    recovered.left.extend(records.unusable.values().cloned());
+    for one in unfinished(&records, &is_alive) {
         let guest = one
             .record
             .lease

@@ -6,10 +6,11 @@ use clap::Args;
 use iommu::sysfs::SysRoot;
 use serde::Serialize;
 
-use super::{Machine, Wanted, done};
+use super::{Machine, Shown, done};
 use crate::{
     cli::{Done, Outcome, written},
     error::{Color, ErrorId, Exit, Report},
+    spec::host::HostSpec,
     sriov::{self, Drift},
     state::State,
     view::host::{PoolRow, Row, pools, rows, status_text},
@@ -48,6 +49,7 @@ struct Document<'a> {
     pools: Vec<PoolRow>,
     vfs: &'a [Row],
     drift: &'a [Drift],
+    broken: &'a [Report],
 }
 
 #[derive(Serialize)]
@@ -61,9 +63,9 @@ impl Status {
     pub(super) fn show(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
         let machine = Machine::read(root, state)?;
         let applied = state.applied().map_err(|report| vec![report])?;
-        let wanted = match &self.file {
-            Some(file) => Some(Wanted::read(file, &machine)?),
-            None => Wanted::applied(state, &machine)?,
+        let Shown { wanted, broken } = match &self.file {
+            Some(file) => Shown::of(Some(HostSpec::read(file)?), &machine)?,
+            None => Shown::applied(state, &machine)?,
         };
         let desired = wanted.as_ref().map(|wanted| &wanted.desired);
         let rows = rows(&machine.observed, desired, &machine.records);
@@ -76,7 +78,7 @@ impl Status {
             ),
             None => Vec::new(),
         };
-        let status = match drift.is_empty() {
+        let status = match drift.is_empty() && broken.is_empty() {
             true => Exit::Done as u8,
             false => Exit::Changes as u8,
         };
@@ -92,6 +94,7 @@ impl Status {
                 pools: pools(&rows),
                 vfs: &rows,
                 drift: &drift,
+                broken: &broken,
             };
             let text = written(serde_json::to_string_pretty(&document))?;
             return Ok(done(status, text, Vec::new()));
@@ -104,6 +107,7 @@ impl Status {
             &crate::view::host::Status {
                 rows: &rows,
                 drift: &lines,
+                broken: &broken,
                 applied: file
                     .as_deref()
                     .zip(applied.as_ref().map(|one| one.at.as_str())),
@@ -145,7 +149,7 @@ impl Export {
     /// Prints it.
     pub(super) fn print(&self, root: &SysRoot, state: &State) -> Outcome {
         let machine = Machine::read(root, state)?;
-        let wanted = Wanted::applied(state, &machine)?;
+        let wanted = Shown::applied(state, &machine)?.wanted;
         let builtin = crate::spec::host::Profiles::built_in();
         let host = crate::host::sriov::read_host(root).map_err(|report| vec![report])?;
         let inventory = sriov::inventory(

@@ -14,7 +14,7 @@ use crate::{
     error::{Color, Report},
     host::machine::read_only,
     spec::host::{HostSpec, Profiles},
-    sriov::{self, Desired, HostPlan, Observed, Records},
+    sriov::{self, Desired, HostPlan, Observed, Records, Sound},
     state::State,
 };
 
@@ -93,7 +93,7 @@ impl Machine {
     /// Reads both.
     ///
     /// # Errors
-    /// `host-unreadable`, `vf-state-damaged`, `record-mismatch`, `state-unreadable`.
+    /// `host-unreadable`, `state-unreadable`.
     pub(super) fn read(root: &SysRoot, state: &State) -> Result<Self, Vec<Report>> {
         let observed = crate::host::sriov::read(root).map_err(|report| vec![report])?;
         let records = state.records(&observed).map_err(|report| vec![report])?;
@@ -117,18 +117,6 @@ impl Wanted {
         Self::of(HostSpec::read(file)?, machine)
     }
 
-    /// The same of the file that was applied last; `None` where none was.
-    ///
-    /// # Errors
-    /// As of [`Wanted::read`]; `state-unreadable`.
-    pub(super) fn applied(state: &State, machine: &Machine) -> Result<Option<Self>, Vec<Report>> {
-        let Some(applied) = state.applied().map_err(|report| vec![report])? else {
-            return Ok(None);
-        };
-        let spec = HostSpec::parse(&applied.file, &applied.text)?;
-        Self::of(spec, machine).map(Some)
-    }
-
     fn of(spec: HostSpec, machine: &Machine) -> Result<Self, Vec<Report>> {
         let profiles = Profiles::load(&spec)?;
         let desired = sriov::desired(&spec, &machine.observed, &machine.records, &profiles)?;
@@ -137,6 +125,22 @@ impl Wanted {
             profiles,
             desired,
         })
+    }
+
+    /// What can be so of the file, and why the rest of it cannot.
+    fn sound(spec: HostSpec, machine: &Machine) -> Result<(Self, Vec<Report>), Vec<Report>> {
+        let profiles = Profiles::load(&spec)?;
+        let Sound { desired, broken } =
+            sriov::sound(&spec, &machine.observed, &machine.records, &profiles)?;
+        let wanted = Self {
+            spec,
+            profiles,
+            desired,
+        };
+        Ok((
+            wanted,
+            broken.into_iter().flat_map(|pf| pf.reports).collect(),
+        ))
     }
 
     /// The plan.
@@ -152,6 +156,59 @@ impl Wanted {
         plan.warnings
             .splice(0..0, self.spec.warnings.iter().cloned());
         plan
+    }
+}
+
+/// What is shown of a host: one PF that cannot be as its file says hides none of the others.
+pub(super) struct Shown {
+    /// What can be so of the host file; `None` where there is none.
+    pub(super) wanted: Option<Wanted>,
+    /// What cannot, and PFs of which nobody knows who has their VFs.
+    pub(super) broken: Vec<Report>,
+}
+
+impl Shown {
+    /// Of the file that was applied last.
+    ///
+    /// # Errors
+    /// What is wrong with the file itself, or with several PFs together; `state-unreadable`.
+    pub(super) fn applied(state: &State, machine: &Machine) -> Result<Self, Vec<Report>> {
+        let spec = match state.applied().map_err(|report| vec![report])? {
+            Some(applied) => Some(HostSpec::parse(&applied.file, &applied.text)?),
+            None => None,
+        };
+        Self::of(spec, machine)
+    }
+
+    /// Of this file.
+    ///
+    /// # Errors
+    /// As of [`Self::applied`].
+    pub(super) fn of(spec: Option<HostSpec>, machine: &Machine) -> Result<Self, Vec<Report>> {
+        let (wanted, broken) = match spec {
+            Some(spec) => {
+                let (wanted, broken) = Wanted::sound(spec, machine)?;
+                (Some(wanted), broken)
+            }
+            None => (None, Vec::new()),
+        };
+        Ok(Self::with(wanted, broken, machine))
+    }
+
+    /// The same for who shows the machine even where the file says nothing of it.
+    pub(super) fn of_machine(state: &State, machine: &Machine) -> Self {
+        Self::applied(state, machine).unwrap_or_else(|reports| Self::with(None, reports, machine))
+    }
+
+    fn with(wanted: Option<Wanted>, mut broken: Vec<Report>, machine: &Machine) -> Self {
+        for report in machine.records.unusable.values() {
+            // Those of PFs that the file names are there already, with their place in it.
+            let is_same = |one: &Report| one.id == report.id && one.what == report.what;
+            if !broken.iter().any(is_same) {
+                broken.push(report.clone());
+            }
+        }
+        Self { wanted, broken }
     }
 }
 

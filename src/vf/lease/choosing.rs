@@ -101,6 +101,9 @@ impl Pools {
     fn broken_function(&self, bdf: Bdf) -> Vec<Report> {
         let has_it = |pf: &&PfFacts| pf.vfs.iter().any(|vf| vf.bdf == bdf);
         let pf = self.observed.pfs.values().find(has_it).map(|pf| pf.bdf);
+        if let Some(report) = pf.and_then(|pf| self.records.unusable.get(&pf)) {
+            return vec![report.clone()];
+        }
         let is_known = pf.is_some_and(|pf| {
             self.records.pfs.contains_key(&pf) && !self.desired.pfs.contains_key(&pf)
         });

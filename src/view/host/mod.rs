@@ -12,5 +12,5 @@ pub use self::{
     life::{Explanation, VfRow, vf_text, vfs_text},
     plan::plan_text,
     row::{Row, rows},
-    status::{PoolRow, Status, pools, status_text},
+    status::{PoolRow, Status, broken_text, pools, status_text},
 };

@@ -89,7 +89,10 @@ fn row(
             .map(str::to_owned)
             .or_else(|| record.and_then(|record| record.pool.clone())),
         state,
-        why: quarantined.cloned(),
+        why: quarantined.cloned().or_else(|| {
+            let report = records.unusable.get(&pf.bdf)?;
+            Some(format!("{}: {}", report.what, report.fix))
+        }),
         since: record.map(|record| record.since.clone()),
         guest: lease
             .map(|lease| lease.guest.clone())

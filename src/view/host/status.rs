@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::row::Row;
 use crate::{
-    error::{Color, printable},
+    error::{Color, Report, printable},
     sriov::VfState,
     view::paint::{Ink, paint, wrapped},
 };
@@ -38,6 +38,8 @@ pub struct Status<'a> {
     pub rows: &'a [Row],
     /// What differs from the file, a line each: what, what it is, what it should be.
     pub drift: &'a [String],
+    /// What keeps PFs from being looked at or used.
+    pub broken: &'a [Report],
     /// The file, and when it was applied.
     pub applied: Option<(&'a str, &'a str)>,
 }
@@ -110,7 +112,9 @@ pub fn status_text(status: &Status<'_>, color: Color) -> String {
         let symbol = paint(color, Ink::Odd, "~");
         text.push_str(&format!("{symbol} {}\n", wrapped(line, "    ", 2)));
     }
+    text.push_str(&broken_text(status.broken, color));
     text.push_str(&match status.drift.len() {
+        0 if !status.broken.is_empty() => String::new(),
         0 if status.applied.is_some() => "no drift: the machine is as the file says\n".to_owned(),
         0 => String::new(),
         1 => "1 difference from the file: `narrows host apply` puts it right\n".to_owned(),
@@ -119,6 +123,17 @@ pub fn status_text(status: &Status<'_>, color: Color) -> String {
         }
     });
     text
+}
+
+/// A line for each PF that cannot be used, with the remedy.
+#[must_use]
+pub fn broken_text(broken: &[Report], color: Color) -> String {
+    let line = |report: &Report| {
+        let symbol = paint(color, Ink::Bad, "!");
+        let words = format!("{}: {}; {}", report.what, report.why.join("; "), report.fix);
+        format!("{symbol} {}\n", wrapped(&words, "    ", 2))
+    };
+    broken.iter().map(line).collect()
 }
 
 fn words(row: &Row) -> &'static str {

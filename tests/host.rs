@@ -296,4 +296,16 @@ fn a_damaged_state_file_is_its_pfs_trouble_alone_with_a_way_out() {
         assert_eq!(document["broken"][0]["id"], "vf-state-damaged");
     }
     assert_eq!(fs::read(&path).unwrap(), b"{", "never started anew");
+
+    // The way out, once somebody has agreed to what is lost.
+    let (code, stdout, stderr) = scene.run(&["vf", "forget", NIC]);
+    assert_eq!(code, Some(64), "{stdout}{stderr}");
+    assert!(
+        stderr.contains("nobody can read") && stderr.contains("--yes"),
+        "{stderr}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), b"{");
+    let (code, stdout, stderr) = scene.run(&["vf", "forget", NIC, "--yes"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(!path.exists() && stdout.contains("lost: "), "{stdout}");
 }

@@ -1,5 +1,6 @@
 //! The command line: which verbs there are, and what each does.
 
+mod agree;
 #[cfg(feature = "breakout")]
 mod breakout;
 mod capture;

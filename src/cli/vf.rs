@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{
     Done, Outcome,
+    agree::Question,
     host::{Machine, Shown, Wanted},
     written,
 };
@@ -73,6 +74,9 @@ struct Forget {
     /// The PF
     #[arg(value_name = "PF-BDF")]
     pf: Bdf,
+    /// Lose leases, and what is known of data on namespaces, without being asked
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Serialize)]
@@ -235,9 +239,26 @@ fn kept_by(guest: &str, root: &SysRoot, state: &State) -> Result<Vec<Bdf>, Vec<R
 impl Forget {
     fn carry_out(&self, root: &SysRoot, state: &State) -> Outcome {
         super::host::writable(root)?;
-        let kept = state.forget_pf(self.pf).map_err(|report| vec![report])?;
+        let one = |report: Report| vec![report];
+        let observed = crate::host::sriov::read(root).map_err(one)?;
+        let lost = state.lost_with(self.pf, &observed).map_err(one)?;
+        if !lost.is_empty() && !self.yes {
+            let lines: Vec<String> = lost.iter().map(|one| printable(one) + "\n").collect();
+            Question {
+                what: "with what is kept of that PF something is lost",
+                shown: format!("what is lost:\n  {}", lines.join("  ")),
+                lost: &lost,
+            }
+            .ask(false)?;
+        }
+        let kept = state.forget_pf(self.pf, &observed, &lost).map_err(one)?;
+        let lines: Vec<String> = lost
+            .iter()
+            .map(|one| format!("lost: {}\n", printable(one)))
+            .collect();
         Ok(Done::with(format!(
-            "what was known of the VFs of {} is set aside in {}: all of it counts as dirty",
+            "{}what was known of the VFs of {} is set aside in {}: all of it counts as dirty",
+            lines.concat(),
             self.pf,
             kept.display()
         )))

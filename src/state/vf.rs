@@ -301,7 +301,7 @@ impl State {
     }
 }
 
-fn check_anchor(pf: Bdf, kept: &Anchor, found: &Anchor) -> Result<(), Report> {
+pub(super) fn check_anchor(pf: Bdf, kept: &Anchor, found: &Anchor) -> Result<(), Report> {
     if kept == found {
         return Ok(());
     }

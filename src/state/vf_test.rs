@@ -6,14 +6,14 @@ use std::{
     thread,
 };
 
-use iommu::bdf::Bdf;
+use iommu::{bdf::Bdf, sysfs::SysRoot};
 
-use super::State;
+use super::{InUse, ProcessId, State};
 use crate::{
     error::{ErrorId, Report},
     sriov::{
-        Anchor, Event, KindFacts, Lease, NamespaceId, NamespaceRecord, NamespaceState, Observed,
-        PfFacts, PfRecords, Unread, VfState,
+        Anchor, Event, Holder, KindFacts, Lease, NamespaceId, NamespaceRecord, NamespaceState,
+        Observed, PfFacts, PfRecords, Unread, VfFacts, VfState,
     },
 };
 
@@ -217,10 +217,17 @@ fn damaged_file_is_refused_until_it_is_forgotten_by_name() {
             "it is not touched"
         );
     }
-    assert!(!state.is_forgotten(bdf(PF)));
-    let moved = state.forget_pf(bdf(PF)).unwrap();
+    assert!(!state.is_forgotten(bdf(PF), &anchor()));
+    let now = observed("boot-1", anchor());
+    let lost = state.lost_with(bdf(PF), &now).unwrap();
+    assert!(lost[0].contains("nobody can read"), "{lost:?}");
+    let report = forget(&state, &now, &[]).unwrap_err();
+    assert_eq!(report.id, ErrorId::PlanStale, "nobody has agreed to it");
+    let moved = forget(&state, &now, &lost).unwrap();
     assert!(fs::read_to_string(moved).unwrap().ends_with(&good));
-    assert!(state.is_forgotten(bdf(PF)));
+    // Of which card it was, nobody can tell.
+    assert!(state.is_forgotten(bdf(PF), &anchor()));
+    assert!(state.is_forgotten(bdf(PF), &Anchor::Serial("two".to_owned())));
     assert!(
         state
             .records(&observed("boot-1", anchor()))
@@ -228,7 +235,7 @@ fn damaged_file_is_refused_until_it_is_forgotten_by_name() {
             .pfs
             .is_empty()
     );
-    let report = state.forget_pf(bdf(PF)).unwrap_err();
+    let report = forget(&state, &now, &[]).unwrap_err();
     assert_eq!(report.id, ErrorId::NeverApplied);
 }
 
@@ -238,10 +245,135 @@ fn leased_vf_is_not_forgotten() {
     let state = folder.state();
     change(&state, |kept| clean(kept, 0)).unwrap();
     take(&state, "web").unwrap();
-    let report = state.forget_pf(bdf(PF)).unwrap_err();
+    let now = observed("boot-1", anchor());
+    let report = forget(&state, &now, &[]).unwrap_err();
     assert_eq!(report.id, ErrorId::VfInUse);
     assert!(report.to_string().contains("guest web"));
     assert_eq!(state.forget_host().unwrap_err().id, ErrorId::VfInUse);
+}
+
+/// Forgets the PF; again where another test's child has the host's lock for a moment.
+fn forget(state: &State, now: &Observed, agreed: &[String]) -> Result<PathBuf, Report> {
+    loop {
+        match state.forget_pf(bdf(PF), now, agreed) {
+            Err(report) if report.id == ErrorId::HostBusy => thread::yield_now(),
+            done => return done,
+        }
+    }
+}
+
+/// VF 0, which a guest keeps, and a namespace with its data.
+fn kept(state: &State, run: Option<Holder>) {
+    change(state, |kept| {
+        clean(kept, 0)?;
+        kept.step(0, vf(0), Event::Leased, "t")?;
+        kept.vfs.get_mut(&0).unwrap().lease = Some(Lease {
+            run,
+            ..lease("web", true)
+        });
+        let namespace = NamespaceRecord {
+            id: NamespaceId::None,
+            name: "a".to_owned(),
+            state: NamespaceState::Dirty,
+            since: "t".to_owned(),
+            is_made: false,
+            last_guest: Some("web".to_owned()),
+            format: None,
+        };
+        kept.namespaces.insert(2, namespace);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn lease_of_an_exchanged_card_is_lost_with_a_word() {
+    let folder = Folder::new("exchanged");
+    let state = folder.state();
+    kept(&state, None);
+    let other = Anchor::Serial("two".to_owned());
+    let is_refused = |anchor: Anchor, id: ErrorId| {
+        let report = state.lost_with(bdf(PF), &observed("boot-1", anchor));
+        assert_eq!(report.unwrap_err().id, id);
+    };
+    // The card is there: the lease can be returned.
+    is_refused(anchor(), ErrorId::VfInUse);
+    is_refused(Anchor::Slot(bdf(PF)), ErrorId::FactsUnread);
+
+    let now = observed("boot-1", other.clone());
+    let lost = state.lost_with(bdf(PF), &now).unwrap();
+    assert!(lost[0].contains("guest web: VF 0"), "{lost:?}");
+    assert!(
+        lost[1].contains("namespace 2 (a) may have data of web"),
+        "{lost:?}"
+    );
+    assert_eq!(lost.len(), 2);
+    let report = forget(&state, &now, &lost[..1]).unwrap_err();
+    assert_eq!(report.id, ErrorId::PlanStale);
+    forget(&state, &now, &lost).unwrap();
+    let records = state.records(&now).unwrap();
+    assert!(records.unusable.is_empty() && records.pfs.is_empty());
+
+    // The marker is about the card that was there, and no later one takes it away.
+    assert!(state.is_forgotten(bdf(PF), &anchor()));
+    assert!(!state.is_forgotten(bdf(PF), &other));
+    state
+        .change_pf(bdf(PF), &other, |kept| clean(kept, 0))
+        .unwrap();
+    forget(&state, &now, &[]).unwrap();
+    assert!(state.is_forgotten(bdf(PF), &anchor()) && state.is_forgotten(bdf(PF), &other));
+    assert!(!state.is_forgotten(bdf(PF), &Anchor::Serial("three".to_owned())));
+    for unknown in ["", "{"] {
+        fs::write(folder.0.join(format!("vfs/{PF}.forgotten")), unknown).unwrap();
+        assert!(state.is_forgotten(bdf(PF), &Anchor::Serial("three".to_owned())));
+    }
+}
+
+#[test]
+fn lease_of_a_run_that_lives_is_never_forgotten() {
+    let folder = Folder::new("alive");
+    let state = folder.state();
+    let own = ProcessId::of(&SysRoot::default(), std::process::id());
+    let ProcessId { pid, start } = own.unwrap().unwrap();
+    let boot = "boot-1".to_owned();
+    kept(&state, Some(Holder { pid, start, boot }));
+    let now = observed("boot-1", Anchor::Serial("two".to_owned()));
+    let report = state.lost_with(bdf(PF), &now).unwrap_err();
+    assert_eq!(report.id, ErrorId::VfInUse);
+    // A run without a record of it is known by its lock.
+    let run = InUse::take(&state, vf(0), "web").unwrap();
+    fs::write(folder.0.join(file()), "{").unwrap();
+    let mut now = observed("boot-1", anchor());
+    now.pfs.get_mut(&bdf(PF)).unwrap().vfs.push(VfFacts {
+        index: 0,
+        bdf: vf(0),
+        driver: None,
+        driver_override: None,
+        group: None,
+        group_size: 1,
+        interfaces: Vec::new(),
+        nic: None,
+    });
+    let report = state.lost_with(bdf(PF), &now).unwrap_err();
+    assert_eq!(report.id, ErrorId::VfInUse);
+    drop(run);
+    assert_eq!(state.lost_with(bdf(PF), &now).unwrap().len(), 1);
+}
+
+#[test]
+fn nothing_is_forgotten_while_the_host_is_changed() {
+    let folder = Folder::new("busy");
+    let state = folder.state();
+    change(&state, |kept| clean(kept, 0)).unwrap();
+    let now = observed("boot-1", anchor());
+    let lock = state.lock_host("apply").unwrap();
+    let report = state.forget_pf(bdf(PF), &now, &[]).unwrap_err();
+    assert_eq!(report.id, ErrorId::HostBusy);
+    drop(lock);
+    // Another test's child may have the descriptor for a moment.
+    while state.forget_pf(bdf(PF), &now, &[]).is_err() {
+        thread::yield_now();
+    }
 }
 
 #[test]

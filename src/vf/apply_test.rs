@@ -323,7 +323,7 @@ fn what_was_forgotten_counts_as_dirty() {
     Ask::of(2, 0).run(&mut machine, &state).unwrap();
     let wanted = desired(&mut machine, &state, 2);
     assert_eq!(wanted.pfs[&bdf(NVME)].namespaces[0].nsid, Some(1));
-    state.forget_pf(bdf(NVME)).unwrap();
+    state.forget_pf(bdf(NVME), &machine.now, &[]).unwrap();
     super::marks::settle(&state, &machine.now, &wanted).unwrap();
     let kept = &state.records(&machine.now).unwrap().pfs[&bdf(NVME)];
     assert_eq!(kept.namespaces[&1].state, NamespaceState::Dirty);

@@ -121,7 +121,7 @@ pub(super) fn settle(state: &State, observed: &Observed, desired: &Desired) -> R
         let Some(facts) = observed.pfs.get(pf) else {
             continue;
         };
-        let is_forgotten = state.is_forgotten(*pf);
+        let is_forgotten = state.is_forgotten(*pf, &facts.anchor);
         change(state, observed, *pf, |kept, now| {
             all_gone(kept, facts.count, now)?;
             for vf in &facts.vfs {

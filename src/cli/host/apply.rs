@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Machine, done};
 use crate::{
-    cli::{Done, Outcome, written},
+    cli::{Done, Outcome, agree::Question, written},
     error::{Color, ErrorId, Exit, Id, Report},
     spec::host::{HostSpec, Profiles, Safety, duration},
     sriov::{self, HostPlan, Observed, Step, Undo},
@@ -242,32 +242,13 @@ fn agree(
     if steps.is_empty() || is_agreed {
         return Ok(());
     }
-    let refused = |why: String| {
-        let what = "the plan has steps that cannot be undone";
-        let fix = "read the plan; then the same with --yes";
-        let report = Report::new(ErrorId::Usage, what, why, fix);
-        vec![
-            steps
-                .iter()
-                .fold(report, |report, step| report.and(step.to_string())),
-        ]
-    };
-    if is_json || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(refused("nobody is here to agree to them".to_owned()));
+    let lost: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    Question {
+        what: "the plan has steps that cannot be undone",
+        shown: plan_text(plan, observed, false, color),
+        lost: &lost,
     }
-    let asked = || -> io::Result<String> {
-        let mut terminal = io::stderr().lock();
-        terminal.write_all(plan_text(plan, observed, false, color).as_bytes())?;
-        write!(terminal, "This cannot be undone. Type yes to go on: ")?;
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer)?;
-        Ok(answer)
-    };
-    match asked() {
-        Ok(answer) if answer.trim() == "yes" => Ok(()),
-        Ok(_) => Err(refused("they were not agreed to".to_owned())),
-        Err(error) => Err(refused(error.to_string())),
-    }
+    .ask(is_json)
 }
 
 /// Confirms.

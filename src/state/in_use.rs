@@ -133,9 +133,7 @@ impl State {
             Err(errno) => Err(unreadable(errno.into())),
         }
     }
-}
 
-impl State {
     /// Functions with the note of a run whose process is there: who only looks takes no lock.
     pub(super) fn running_functions(&self) -> Result<BTreeMap<Bdf, String>, Report> {
         let folder = self.in_use();
@@ -161,10 +159,11 @@ impl State {
             }
             let note =
                 file::read_if_any(&path, NOTE_LIMIT).map_err(|error| unreadable(&path, &error))?;
-            if let Some((guest, pid)) = note.as_deref().and_then(parsed)
-                && ProcessId::of(&SysRoot::default(), pid)
+            if let Some((guest, pid, start)) = note.as_deref().and_then(parsed)
+                && let Some(found) = ProcessId::of(&SysRoot::default(), pid)
                     .map_err(|error| unreadable(&path, &error))?
-                    .is_some()
+                // Another process may have its number by now.
+                && start.is_none_or(|start| start == found.start)
             {
                 running.insert(bdf, guest.to_owned());
             }
@@ -173,26 +172,36 @@ impl State {
     }
 }
 
-/// Guest and process of a note.
-pub(super) fn parsed(note: &str) -> Option<(&str, u32)> {
-    let (guest, pid) = note.trim().split_once(", process ")?;
-    Some((guest.strip_prefix("guest ")?, pid.parse().ok()?))
+/// Before the time of the process's start, in a note.
+const STARTED: &str = ", started ";
+
+/// Guest, process and its start in a note; earlier versions wrote none.
+fn parsed(note: &str) -> Option<(&str, u32, Option<u64>)> {
+    let (who, start) = match note.trim().split_once(STARTED) {
+        Some((who, start)) => (who, Some(start.parse().ok()?)),
+        None => (note.trim(), None),
+    };
+    let (guest, pid) = who.split_once(", process ")?;
+    Some((guest.strip_prefix("guest ")?, pid.parse().ok()?, start))
 }
 
 fn write_note(file: &mut File, guest: &str) -> io::Result<()> {
-    let note = format!("guest {guest}, process {}\n", std::process::id());
+    let own = ProcessId::of(&SysRoot::default(), std::process::id())?;
+    let ProcessId { pid, start } = own.ok_or(io::ErrorKind::NotFound)?;
+    let note = format!("guest {guest}, process {pid}{STARTED}{start}\n");
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
     file.write_all(note.as_bytes())
 }
 
-/// What the holder wrote, if anything.
+/// Whom the holder wrote, if anybody.
 fn note_of(file: &mut File) -> io::Result<Option<String>> {
     let mut note = String::new();
     file.seek(SeekFrom::Start(0))?;
     file.take(NOTE_LIMIT).read_to_string(&mut note)?;
     let note = note.trim();
-    Ok((!note.is_empty()).then(|| note.to_owned()))
+    let who = note.split_once(STARTED).map_or(note, |(who, _)| who);
+    Ok((!who.is_empty()).then(|| who.to_owned()))
 }
 
 fn held(bdf: Bdf, file: &mut File) -> Report {

@@ -7,7 +7,10 @@ use std::{
 use iommu::bdf::Bdf;
 
 use super::{Entry, Identity, InUse, Record, State};
-use crate::error::{ErrorId, Report};
+use crate::{
+    error::{ErrorId, Report},
+    sriov::Observed,
+};
 
 const VF: &str = "0000:01:10.0";
 
@@ -224,4 +227,32 @@ fn the_second_run_of_a_function_is_told_who_has_it() {
     .unwrap();
     let fourth = InUse::take(&state, vf(), "web-2").unwrap();
     assert_eq!(fourth.killed_before(), Some("guest web-3, process 7"));
+}
+
+#[test]
+fn note_of_a_run_that_is_gone_is_not_taken_for_a_later_process() {
+    let folder = Folder::new("note");
+    let state = State::new(&folder.0);
+    let vf: Bdf = "0000:01:10.0".parse().unwrap();
+    let path = folder.path("in-use/0000:01:10.0");
+    let running = || {
+        let records = state.records(&Observed::default()).unwrap();
+        records.running.get(&vf).cloned()
+    };
+    let run = InUse::take(&state, vf, "web").unwrap();
+    assert_eq!(running().as_deref(), Some("web"));
+    let note = fs::read_to_string(&path).unwrap();
+    let (who, start) = note.trim().rsplit_once(' ').unwrap();
+    let other = start.parse::<u64>().unwrap() + 1;
+    fs::write(&path, format!("{who} {other}\n")).unwrap();
+    assert_eq!(running(), None);
+    // By an earlier version, which wrote no time.
+    fs::write(
+        &path,
+        format!("guest web, process {}\n", std::process::id()),
+    )
+    .unwrap();
+    assert_eq!(running().as_deref(), Some("web"));
+    drop(run);
+    assert_eq!(running(), None);
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
-    sriov::{AttributeName, Event, Hands, HostPlan, Lease, NamespaceState, VfState},
+    sriov::{AttributeName, Event, Hands, HostPlan, Lease, NamespaceId, NamespaceState, VfState},
     state::{InUse, State, now},
 };
 
@@ -328,4 +328,32 @@ fn what_was_forgotten_counts_as_dirty() {
     let kept = &state.records(&machine.now).unwrap().pfs[&bdf(NVME)];
     assert_eq!(kept.namespaces[&1].state, NamespaceState::Dirty);
     assert!(kept.vfs.values().all(|vf| vf.state == VfState::Created));
+}
+
+#[test]
+fn dirty_namespace_is_not_clean_under_another_id() {
+    let folder = Folder::new("renamed");
+    let (state, mut machine) = (folder.state(), machine());
+    Ask::of(2, 0).run(&mut machine, &state).unwrap();
+    let wanted = desired(&mut machine, &state, 2);
+    let anchor = machine.now.pfs[&bdf(NVME)].anchor.clone();
+    for (was, expected) in [
+        (NamespaceState::Dirty, NamespaceState::Dirty),
+        (NamespaceState::Sanitising, NamespaceState::Dirty),
+        (NamespaceState::Clean, NamespaceState::Clean),
+    ] {
+        let other = NamespaceId::Nguid(format!("{was:?}"));
+        state
+            .change_pf(bdf(NVME), &anchor, |kept| {
+                let record = kept.namespaces.get_mut(&1).unwrap();
+                record.state = was;
+                record.id = other.clone();
+                Ok(())
+            })
+            .unwrap();
+        super::marks::settle(&state, &machine.now, &wanted).unwrap();
+        let kept = &state.records(&machine.now).unwrap().pfs[&bdf(NVME)];
+        assert_ne!(kept.namespaces[&1].id, other);
+        assert_eq!(kept.namespaces[&1].state, expected, "{was:?}");
+    }
 }

@@ -156,8 +156,11 @@ pub(super) fn settle(state: &State, observed: &Observed, desired: &Desired) -> R
                             record.format = Some(found.format());
                         }
                     }
-                    _ => {
-                        let state = match is_forgotten {
+                    was => {
+                        // Another namespace is at this id, or the same with another name: whose data it has, nobody knows.
+                        let was_dirty =
+                            was.is_some_and(|record| record.state != NamespaceState::Clean);
+                        let state = match is_forgotten || was_dirty {
                             true => NamespaceState::Dirty,
                             false => NamespaceState::Clean,
                         };

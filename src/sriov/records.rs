@@ -162,9 +162,9 @@ impl PfRecords {
 
     /// The same in another boot: what a NIC held its VFs to is gone with them, and what lives on is a kept lease, a given
     /// address and every namespace. Of a controller, a VF that had not come back clean stays so: its namespaces are still
-    /// to be erased.
+    /// to be erased. A boot that cannot be told is not another one.
     pub fn enter(&mut self, boot: &str, is_nvme: bool, now: &str) {
-        if self.boot == boot {
+        if self.boot == boot || boot.is_empty() {
             return;
         }
         boot.clone_into(&mut self.boot);

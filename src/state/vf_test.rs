@@ -467,6 +467,10 @@ fn another_boot_has_no_vfs_but_kept_leases_and_namespaces() {
     assert_eq!(leases, [true, false, false]);
     assert_eq!(kept.namespaces[&2], namespace);
 
+    // One that cannot be told is not another one.
+    let unknown = state.records(&observed("", anchor())).unwrap();
+    assert_eq!(unknown.pfs[&bdf(PF)], same.pfs[&bdf(PF)]);
+
     // Of a controller, what did not come back clean stays so.
     let mut kept = same.pfs[&bdf(PF)].clone();
     kept.enter("boot-2", true, "t");

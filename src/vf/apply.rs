@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, io, path::Path};
 use iommu::{bdf::Bdf, sysfs::SysRoot};
 
 use super::{
-    marks,
+    boot, marks,
     progress::{Progress, Say},
     saved::{SavedPlan, check_shown},
     undo::{carry_out, is_open, undo, unwritten},
@@ -164,6 +164,7 @@ pub(super) fn prepare(
         state.seed().map_err(one)?;
     }
     let observed = hands.observe().map_err(one)?;
+    boot::check(&observed.boot).map_err(one)?;
     let records = state.records(&observed).map_err(one)?;
     if job.verb == Verb::Release {
         check_no_lease(&records)?;

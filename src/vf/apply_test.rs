@@ -357,3 +357,16 @@ fn dirty_namespace_is_not_clean_under_another_id() {
         assert_eq!(kept.namespaces[&1].state, expected, "{was:?}");
     }
 }
+
+#[test]
+fn boot_that_cannot_be_told_is_not_another_one() {
+    let folder = Folder::new("no-boot");
+    let (state, mut machine) = (folder.state(), machine());
+    Ask::of(2, 0).run(&mut machine, &state).unwrap();
+    let before = machine.now.clone();
+    machine.now.boot = String::new();
+    let reports = Ask::of(3, 0).run(&mut machine, &state).unwrap_err();
+    assert_eq!(ids(&reports), ["host-unreadable"].into());
+    machine.now.boot.clone_from(&before.boot);
+    assert_eq!(machine.now, before, "nothing was touched");
+}

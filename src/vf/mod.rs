@@ -3,6 +3,7 @@
 mod apply;
 #[cfg(test)]
 mod apply_test;
+mod boot;
 mod confirm;
 #[cfg(test)]
 mod confirm_test;

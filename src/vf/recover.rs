@@ -6,7 +6,7 @@ use iommu::{bdf::Bdf, sysfs::SysRoot};
 
 use super::{
     apply::removed,
-    marks,
+    boot, marks,
     progress::{Progress, Say},
     shows::{lasts, shows},
     undo::{carry_out, is_open, undo, unwritten},
@@ -98,7 +98,9 @@ fn go_on(
     journal: &mut HostJournal,
     say: &mut Say<'_>,
 ) -> Vec<Report> {
-    let mut observed = match hands.observe() {
+    let seen = hands.observe();
+    let known = seen.and_then(|seen| boot::check(&seen.boot).map(|()| seen));
+    let mut observed = match known {
         Ok(observed) => observed,
         Err(report) => return vec![report],
     };
@@ -229,6 +231,7 @@ pub fn finish_leases(
 ) -> Result<Recovered, Report> {
     let mut recovered = Recovered::default();
     let observed = hands.observe()?;
+    boot::check(&observed.boot)?;
     let host = SysRoot::default();
     let is_alive = |holder: &Holder| {
         let Holder { pid, start, .. } = *holder;

@@ -166,6 +166,23 @@ fn after_a_reboot_only_what_lasts_is_undone() {
 }
 
 #[test]
+fn boot_that_cannot_be_told_undoes_nothing_and_forgets_nothing() {
+    let folder = Folder::new("no-boot");
+    let (state, mut machine) = (folder.state(), machine());
+    let before = machine.now.clone();
+    assert!(die(&mut machine, &state, Ask::of(2, 0), Dies::After(6)));
+    let half = machine.now.clone();
+    machine.now.boot = String::new();
+    let reports = recover(&mut machine, &state);
+    assert_eq!(ids(&reports), ["host-unreadable"].into());
+    machine.now.boot.clone_from(&half.boot);
+    assert_eq!(machine.now, half);
+    assert_eq!(folder.journals(), 1, "it is known still");
+    assert!(recover(&mut machine, &state).is_empty());
+    assert_eq!(machine.now.pfs[&bdf(NIC)], before.pfs[&bdf(NIC)]);
+}
+
+#[test]
 fn release_that_dies_goes_on() {
     for at in 0..6 {
         let folder = Folder::new(&format!("release-{at}"));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    marks,
+    boot, marks,
     progress::{Progress, Say},
     shows::{is_idempotent, lasts, shows},
 };
@@ -53,7 +53,9 @@ pub(super) fn undo(
     if let Err(error) = journal.update(|changes| changes.phase = Phase::Undoing) {
         left.push(unwritten(journal, &error));
     }
-    let mut observed = match hands.observe() {
+    let seen = hands.observe();
+    let known = seen.and_then(|seen| boot::check(&seen.boot).map(|()| seen));
+    let mut observed = match known {
         Ok(observed) => observed,
         Err(report) => {
             left.push(report);

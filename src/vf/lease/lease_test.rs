@@ -472,6 +472,20 @@ fn a_kept_lease_erases_nothing_and_is_nobody_elses() {
 }
 
 #[test]
+fn a_claim_in_a_boot_that_cannot_be_told_is_refused() {
+    let (_folder, state) = Folder::new("no-boot");
+    let unknown = Holder {
+        boot: String::new(),
+        ..holder()
+    };
+    let terms = nic_terms();
+    let report = claim(&state, "web", &unknown, &terms).unwrap_err();
+    assert_eq!(report.id, ErrorId::HostUnreadable);
+    let report = check_free(&state, "web", "", &terms).unwrap_err();
+    assert_eq!(report.id, ErrorId::HostUnreadable);
+}
+
+#[test]
 fn of_eight_claims_of_one_vf_one_succeeds_and_the_others_are_told_by_whom() {
     let (_folder, state) = Folder::new("race");
     for round in 0..20 {

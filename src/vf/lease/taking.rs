@@ -11,6 +11,7 @@ use crate::{
     },
     state::{State, now},
     sys::crash::{self, Step as Point},
+    vf::boot,
 };
 
 /// Writes down that the VF is the guest's: of two claims, one succeeds.
@@ -25,6 +26,7 @@ pub fn claim(
     terms: &LeaseTerms,
 ) -> Result<(), Report> {
     let vf = terms.vf;
+    boot::check(&holder.boot)?;
     state.change_pf(terms.pf, &terms.anchor, |pf| {
         let now = now();
         pf.enter(&holder.boot, terms.controller.is_some(), &now);
@@ -59,6 +61,7 @@ pub fn check_free(
     boot: &str,
     terms: &LeaseTerms,
 ) -> Result<(), Report> {
+    boot::check(boot)?;
     state.change_pf(terms.pf, &terms.anchor, |pf| {
         let mut looked_at = pf.clone();
         looked_at.enter(boot, terms.controller.is_some(), &now());

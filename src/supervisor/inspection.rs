@@ -6,6 +6,7 @@
 
 use std::os::fd::AsRawFd;
 
+use iommu::sysfs::SysRoot;
 use jailed::{
     handoff::Handoff,
     manifest::{layer, start_page::Locked},
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
+    host,
     inspect::{
         self, CgroupLimit, FileId, GivenFile, Inspection, Proc, Role, RunningGuest, RunningProcess,
         Unread, Verdict,
@@ -25,6 +27,7 @@ use crate::{
     plan::Plan,
     spec::RootMode,
     state::{Running, now},
+    vf::{Tenancy, verify},
 };
 
 /// Where a cgroup's folder is; `/proc/PID/cgroup` names what is below.
@@ -96,6 +99,8 @@ impl Watched {
 pub(super) struct Inspector<'a> {
     /// The guest.
     pub(super) plan: &'a Plan,
+    /// The host.
+    pub(super) root: &'a SysRoot,
     /// S, which is in its jail by now, where it has started this process.
     pub(super) supervisor: Option<u32>,
     /// What S has.
@@ -111,6 +116,15 @@ pub(super) struct Inspector<'a> {
 }
 
 impl Inspector<'_> {
+    /// Reads once more that the guest's VFs are what their leases say. Reading needs none of the capabilities that are gone.
+    ///
+    /// # Errors
+    /// `step-not-done` with what differs; `host-unreadable`.
+    pub(super) fn verify_leases(&self, tenancy: Tenancy) -> Result<(), Fault> {
+        let read = || host::sriov::read_devices(self.root);
+        Ok(verify(read, self.plan.leases(), tenancy)?)
+    }
+
     /// Compares both with their manifest, says what was found, and writes down that they run.
     ///
     /// # Errors

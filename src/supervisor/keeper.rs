@@ -42,6 +42,7 @@ use crate::{
         crash::{self, Step},
         map::CounterView,
     },
+    vf::Tenancy,
 };
 
 /// What the keeper needs beside the plan.
@@ -178,6 +179,7 @@ impl Keeper<'_> {
         }
         let inspector = Inspector {
             plan,
+            root: &options.root,
             supervisor: self.supervisor,
             watched: &self.watched,
             guarded,
@@ -216,6 +218,10 @@ impl Keeper<'_> {
                 images: files.images(),
                 devices,
                 console: (plan.console != ConsoleSpec::Off).then(|| self.console.both()),
+                tenancy: match stats.reboots {
+                    0 => Tenancy::Begins,
+                    _ => Tenancy::GoesOn,
+                },
             };
             let inspector = Some(&inspector);
             let running = launch(&programs, jail, inspector, &parts, &self.link, &mut noting)?;

@@ -37,6 +37,7 @@ use crate::{
         map::{CounterView, handoff_bytes},
         start::StartPage,
     },
+    vf::Tenancy,
 };
 
 /// The two programs, found beside `narrows`.
@@ -99,6 +100,8 @@ pub(super) struct Parts<'a> {
     pub(super) devices: Vec<BorrowedFd<'a>>,
     /// The console's pipes: output, input.
     pub(super) console: Option<(BorrowedFd<'a>, BorrowedFd<'a>)>,
+    /// Whether the guest has lived with its VFs already.
+    pub(super) tenancy: Tenancy,
 }
 
 /// A guest that runs.
@@ -227,7 +230,10 @@ pub(super) fn launch(
                     .map_err(Fault::io(listing))?,
             };
             inspector.map_or(Ok(()), |inspector| {
-                inspector.admit(programs, parts.handoff, device, vcpu)
+                // Last, so that there is next to no time to change them in.
+                inspector
+                    .admit(programs, parts.handoff, device, vcpu)
+                    .and_then(|()| inspector.verify_leases(parts.tenancy))
             })
         })
         .inspect(|()| crash::point(Step::Inspected))

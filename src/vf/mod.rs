@@ -30,6 +30,7 @@ mod shows;
 mod stop;
 mod undo;
 mod users;
+mod verify;
 
 pub use self::{
     apply::{Applied, Job, Planned, Planner, Shown, Verb, run},
@@ -41,4 +42,5 @@ pub use self::{
     recover::{Recovered, Unfinished, finish_leases, recover_host, unfinished},
     saved::SavedPlan,
     stop::Stop,
+    verify::{Tenancy, verify},
 };

@@ -37,6 +37,7 @@ use crate::{
         link::Link,
         ram::Ram,
     },
+    vf::Tenancy,
 };
 
 /// A probe that has not ended by then waits for something that does not come.
@@ -155,6 +156,7 @@ impl Harness<'_, '_> {
             images: self.files.images(),
             devices,
             console: self.console,
+            tenancy: Tenancy::Begins,
         };
         // Once, so that what is attacked is what runs otherwise; it would take most of the time.
         let inspector = (environment.is_full() && self.launches == 0).then_some(self.inspector);

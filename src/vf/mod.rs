@@ -11,6 +11,7 @@ mod erase;
 mod fault;
 mod functions;
 mod hands;
+mod holders;
 mod import;
 pub mod lease;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use iommu::{error::Errno, error::IommuError};
 use super::{
     fault::{self, Call, await_that, while_busy},
     hands::KernelHands,
+    holders::holders,
 };
 use crate::{
     host::sriov::{controller::Controller, namespace_devices},
@@ -183,6 +184,25 @@ impl KernelHands {
                     fault::refused(Call::Claim, doing, Errno::of(&error))
                 })
         })
+        .map_err(|fault| match fault.is_busy {
+            true => self.held(fault, &device),
+            false => fault,
+        })
+    }
+
+    /// The fault with who has the device.
+    fn held(&self, fault: StepFault, device: &str) -> StepFault {
+        let who = match holders(&self.root, device) {
+            Ok(found) if found.is_empty() => {
+                "nothing is built on it: it is mounted, or a program has it".to_owned()
+            }
+            Ok(found) => found.join(", "),
+            Err(error) => format!("who has it cannot be told: {error}"),
+        };
+        StepFault {
+            evidence: format!("{}: {who}", fault.evidence),
+            ..fault
+        }
     }
 
     /// Makes a namespace: its id.

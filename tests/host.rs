@@ -219,6 +219,47 @@ fn what_import_writes_plans_nothing() {
     }
 }
 
+/// A card that could have more VFs, if its firmware were told.
+#[test]
+fn what_only_firmware_can_give_ends_plan_and_apply_with_a_status_of_its_own() {
+    let scene = Scene::new(
+        "firmware",
+        |host| with_vfs(host.driver("mlx5_core").total_vfs(4)),
+        FILE,
+    );
+    let (code, stdout, stderr) = scene.run(&["host", "import", "-o", "found.toml"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let path = scene.0.join("found.toml");
+    let found = fs::read_to_string(&path).unwrap();
+    let more = found.replace("vfs = 4", "vfs = 8");
+    assert_ne!(found, more);
+    fs::write(&path, more).unwrap();
+    let before = scene.everything();
+    let (code, stdout, stderr) = scene.run(&["host", "plan", "found.toml"]);
+    assert_eq!(code, Some(4), "{stdout}{stderr}");
+    assert!(
+        format!("{stdout}{stderr}").contains("firmware"),
+        "{stdout}{stderr}"
+    );
+    let (code, stdout, stderr) = scene.run(&["host", "plan", "found.toml", "--json"]);
+    assert_eq!(code, Some(4), "{stdout}{stderr}");
+    let plan = holds("host-plan", &stdout);
+    assert_eq!(plan["exit"], 4, "{stdout}");
+    assert_eq!(
+        plan["pending"].as_array().map(Vec::len),
+        Some(1),
+        "{stdout}"
+    );
+    assert_eq!(scene.everything(), before, "a plan has changed the host");
+    // There is nothing else to do, and nothing was undone.
+    let (code, stdout, stderr) = scene.run(&["host", "apply", "found.toml"]);
+    assert_eq!(code, Some(4), "{stdout}{stderr}");
+    assert!(
+        format!("{stdout}{stderr}").contains("firmware"),
+        "{stdout}{stderr}"
+    );
+}
+
 #[test]
 fn documents_have_the_published_forms() {
     for (name, change) in [("json", same as fn(_) -> _), ("json-vfs", with_vfs)] {

@@ -2,12 +2,14 @@
 //!
 //! Lock order: the host's lock, then `in-use/BDF`, then the lock of a PF's file; the last is held only while that file is
 //! changed, or one attribute of a VF in use is set. Who changes the host has the first alone, who takes VFs for a guest
-//! shares it; neither waits. Who gives VFs back does not take it.
+//! shares it; neither waits for the other's end. Who gives VFs back does not take it.
 
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -23,6 +25,10 @@ use crate::{
     error::{ErrorId, Report},
     sriov::Observed,
 };
+
+/// A process that starts a program has for a moment a child with copies of its descriptors, until that is the program: a lock
+/// that was let go meanwhile goes with the last of them.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The version of the files' formats.
 const VERSION: u32 = 1;
@@ -127,10 +133,16 @@ impl State {
         let mut file = file::private_folder(&self.host_folder())
             .and_then(|()| file::open_lock(&path))
             .map_err(unwritable)?;
-        match flock(&file, how) {
-            Ok(()) => Ok(HostLock { file, path }),
-            Err(Errno::AGAIN) => Err(busy(&mut file)),
-            Err(errno) => Err(unwritable(errno.into())),
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match flock(&file, how) {
+                Ok(()) => return Ok(HostLock { file, path }),
+                Err(Errno::AGAIN | Errno::INTR) if Instant::now() < deadline => {
+                    sleep(Duration::from_millis(2));
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Err(busy(&mut file)),
+                Err(errno) => return Err(unwritable(errno.into())),
+            }
         }
     }
 
@@ -332,3 +344,7 @@ fn damaged(path: &Path, why: &str) -> Report {
         "read it with the version of Narrows that wrote it; else move the file elsewhere, and apply the host file again",
     )
 }
+
+#[cfg(test)]
+#[path = "host_test.rs"]
+mod tests;

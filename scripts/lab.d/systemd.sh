@@ -8,6 +8,7 @@ SYSTEMD=$CACHE/systemd
 # Fetched with all they depend on.
 LAB_SYSTEMD_PROGRAMS=(
     systemd
+    udev       # carries out what a .link says of VFs, and tells networkd that an interface is ready
     util-linux # journald's and systemctl's friends in a shell: setpriv, nsenter, lsns
 )
 
@@ -16,12 +17,17 @@ SYSTEMD_PROGRAMS=(
     usr/lib/systemd/systemd usr/lib/systemd/systemd-executor usr/lib/systemd/systemd-journald
     usr/bin/systemctl usr/bin/systemd-analyze usr/bin/journalctl usr/bin/systemd-cgls usr/bin/systemd-run
     usr/bin/nsenter
+    usr/lib/systemd/systemd-networkd usr/bin/networkctl usr/lib/systemd/systemd-udevd usr/bin/udevadm
 )
 SYSTEMD_UNITS=(
     systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket modprobe@.service
     slices.target sockets.target paths.target timers.target shutdown.target umount.target final.target
     multi-user.target network.target
+    systemd-networkd.service systemd-networkd.socket
+    systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket
 )
+# Of all rules: other ones would name interfaces and load drivers, which the lab does itself.
+UDEV_RULES=(80-net-setup-link.rules)
 
 # get_systemd: makes $SYSTEMD.
 get_systemd() {
@@ -54,7 +60,7 @@ private_systemd() {
 
 # build_systemd TREE: systemd and just so many units that it comes up, runs the lab's command and what that starts.
 build_systemd() {
-    local tree=$1 program unit library
+    local tree=$1 program unit library rule
     mkdir -p "$tree/usr/sbin"
     for program in "${SYSTEMD_PROGRAMS[@]}"; do
         mkdir -p "$tree/$(dirname "$program")"
@@ -71,6 +77,10 @@ build_systemd() {
     mkdir -p "$tree/usr/lib/systemd/system" "$tree/etc/systemd/system" "$tree/var/log"
     for unit in "${SYSTEMD_UNITS[@]}"; do
         cp "$SYSTEMD/usr/lib/systemd/system/$unit" "$tree/usr/lib/systemd/system/"
+    done
+    mkdir -p "$tree/usr/lib/udev/rules.d"
+    for rule in "${UDEV_RULES[@]}"; do
+        cp "$SYSTEMD/usr/lib/udev/rules.d/$rule" "$tree/usr/lib/udev/rules.d/"
     done
     install -m 644 "$LAB_PARTS"/systemd-units/*.{target,service} "$tree/etc/systemd/system/"
 }

@@ -1,6 +1,8 @@
 //! The shipped units under systemd itself, which is process 1 of this lab host: a guest starts, ends, is stopped and is
 //! refused by `systemctl`, and its processes are where the units put them.
 
+mod networkd;
+
 use std::{
     fs,
     process::Command,

@@ -6,7 +6,7 @@ use iommu::bdf::Bdf;
 use super::{
     attributes::differing,
     facts::{Anchor, Namespace, NicAttributes, NvmeFacts, Observed, PfFacts},
-    step::{AttributeValue, EraseHow, ResourceKind, Step},
+    step::{EraseHow, ResourceKind, Step},
     terms::{Dirt, LeaseTerms, LeasedNamespace},
 };
 use crate::spec::host::Eraser;
@@ -43,21 +43,6 @@ pub fn to_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, S
             }
         }
     }
-    Ok(steps)
-}
-
-/// The same for a guest that has run and runs again after a reset: the address that its driver has chosen may be there.
-///
-/// # Errors
-/// As of [`to_leased`].
-pub fn to_stay_leased(terms: &LeaseTerms, observed: &Observed) -> Result<Vec<Step>, String> {
-    let mut steps = to_leased(terms, observed)?;
-    let none = AttributeValue::Mac(None);
-    let is_chosen = |step: &Step| {
-        let takes_it = matches!(step, Step::Attribute { to, .. } if *to == none);
-        terms.no_mac && takes_it
-    };
-    steps.retain(|step| !is_chosen(step));
     Ok(steps)
 }
 

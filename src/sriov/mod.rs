@@ -57,7 +57,7 @@ pub use self::{
         Unread, Use, Used, Uses, VfFacts,
     },
     hands::{Hands, Percent, Seen, StepFault},
-    lease::{changed_formats, check_format, is_gone, to_erase, to_leased, to_rest, to_stay_leased},
+    lease::{changed_formats, check_format, is_gone, to_erase, to_leased, to_rest},
     life::{Event, Forbidden, VfState, next},
     plan::{Destroyed, Held, HostPlan, Later, Pending, plan},
     records::{Holder, Lease, NamespaceRecord, NamespaceState, PfRecords, Records, VfRecord},

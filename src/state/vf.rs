@@ -28,8 +28,8 @@ use crate::{
 /// The version of the file's format. A file of another one is refused.
 const VERSION: u32 = 1;
 
-/// More than any PF's: 256 VFs with a lease each.
-const FILE_LIMIT: u64 = 1 << 20;
+/// More than any PF's: 1024 VFs with a lease each, of a kilobyte or two.
+pub(super) const FILE_LIMIT: u64 = 4 << 20;
 
 /// How long a PF's lock is waited for: whoever has it changes one file, or sets one attribute.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use std::{
 
 use iommu::{bdf::Bdf, sysfs::SysRoot};
 
-use super::{InUse, ProcessId, State};
+use super::{InUse, ProcessId, State, vf::FILE_LIMIT};
 use crate::{
     error::{ErrorId, Report},
     sriov::{
@@ -191,7 +191,7 @@ fn damaged_file_is_refused_until_it_is_forgotten_by_name() {
     let path = folder.0.join(file());
     change(&state, |kept| clean(kept, 0)).unwrap();
     let good = fs::read_to_string(&path).unwrap();
-    let long = " ".repeat(1 << 20) + &good;
+    let long = " ".repeat(usize::try_from(FILE_LIMIT).unwrap()) + &good;
     let bad = [
         String::new(),
         good[..good.len() / 2].to_owned(),
@@ -205,12 +205,12 @@ fn damaged_file_is_refused_until_it_is_forgotten_by_name() {
         assert_ne!(text, good);
         fs::write(&path, &text).unwrap();
         let records = state.records(&observed("boot-1", anchor())).unwrap();
-        assert!(records.pfs.is_empty(), "{text}");
+        assert!(records.pfs.is_empty());
         let report = &records.unusable[&bdf(PF)];
-        assert_eq!(report.id, ErrorId::VfStateDamaged, "{text}");
+        assert_eq!(report.id, ErrorId::VfStateDamaged);
         assert!(report.fix.contains("narrows vf forget 0000:01:00.0"));
         let report = change(&state, |_| Ok(())).unwrap_err();
-        assert_eq!(report.id, ErrorId::VfStateDamaged, "{text}");
+        assert_eq!(report.id, ErrorId::VfStateDamaged);
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
             text,

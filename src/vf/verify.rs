@@ -98,6 +98,8 @@ fn as_left(terms: &LeaseTerms, observed: &Observed) -> LeaseTerms {
     if terms.leased.trust == Some(true) {
         terms.leased.mac = None;
     }
+    // Where it is given no address, its driver has chosen one.
+    terms.no_mac = false;
     if let Some(nvme) = observed.pfs.get(&terms.pf).and_then(PfFacts::nvme) {
         for its in terms.namespaces.iter_mut().filter(|its| !its.is_shared) {
             // Another one that has its id meanwhile is not its own.

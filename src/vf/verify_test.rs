@@ -75,6 +75,7 @@ fn taken() -> (Machine, [LeaseTerms; 2]) {
         keep: false,
         rest: NicAttributes::default(),
         leased: leased(),
+        no_mac: false,
         resources: None,
         namespaces: Vec::new(),
         erase: Eraser::Auto,

@@ -972,8 +972,12 @@ fn an_address_that_a_guest_has_set_is_not_there_for_the_next() {
     bound(&state, &terms).unwrap();
     let own = Some("02:de:ad:be:ef:01".parse().unwrap());
     machine.set(AttributeValue::Mac(own));
-    let observed = machine.observe().unwrap();
-    assert_eq!(crate::sriov::to_stay_leased(&terms, &observed), Ok(vec![]));
+    let verified = |tenancy| {
+        let observed = machine.observed.borrow().clone();
+        crate::vf::verify(|| Ok(observed), [&terms], tenancy)
+    };
+    verified(crate::vf::Tenancy::Begins).unwrap_err();
+    verified(crate::vf::Tenancy::GoesOn).unwrap();
     assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
     assert_eq!(machine.vf().mac, None);
     // A driver that takes no address away: it is in quarantine.

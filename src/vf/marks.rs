@@ -184,7 +184,7 @@ pub(super) fn settle(state: &State, observed: &Observed, desired: &Desired) -> R
 }
 
 /// VFs from index `from` on are not there.
-fn all_gone(kept: &mut PfRecords, from: u32, now: &str) -> Result<(), Report> {
+pub(super) fn all_gone(kept: &mut PfRecords, from: u32, now: &str) -> Result<(), Report> {
     let there: Vec<(u32, Bdf)> = kept
         .vfs
         .range(from..)
@@ -197,7 +197,7 @@ fn all_gone(kept: &mut PfRecords, from: u32, now: &str) -> Result<(), Report> {
     Ok(())
 }
 
-fn change(
+pub(super) fn change(
     state: &State,
     observed: &Observed,
     pf: Bdf,

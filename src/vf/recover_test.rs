@@ -183,6 +183,73 @@ fn boot_that_cannot_be_told_undoes_nothing_and_forgets_nothing() {
 }
 
 #[test]
+fn what_a_guest_has_by_now_is_not_undone() {
+    let folder = Folder::new("used");
+    let (state, mut machine) = (folder.state(), machine());
+    let steps = plan(&mut machine, &state, 2, 0).steps.len();
+    let last = Dies::After(steps - 1);
+    assert!(die(&mut machine, &state, Ask::of(2, 0), last));
+    // Its journal does not keep every guest from starting: one was started before, or names no pool.
+    let leased = |pf: &str, keep| {
+        let facts = machine.now.pfs[&bdf(pf)].clone();
+        let vf = facts.vfs[0].bdf;
+        state
+            .change_pf(bdf(pf), &facts.anchor, |kept| {
+                kept.step(0, vf, Event::Leased, "t")?;
+                let lease = kept.vfs.get_mut(&0).unwrap();
+                lease.lease = Some(Lease {
+                    guest: "web".to_owned(),
+                    keep,
+                    since: "t".to_owned(),
+                    run: None,
+                });
+                if let Some(namespace) = kept.namespaces.get_mut(&1) {
+                    namespace.state = crate::sriov::NamespaceState::Dirty;
+                    namespace.last_guest = Some("web".to_owned());
+                }
+                Ok(vf)
+            })
+            .unwrap()
+    };
+    let vf = leased(NVME, true);
+    let before = machine.now.clone();
+    let reports = recover(&mut machine, &state);
+    let text: String = reports.iter().map(ToString::to_string).collect();
+    assert_eq!(ids(&reports), ["undo-incomplete"].into(), "{text}");
+    assert!(text.contains(&format!("guest web has {vf}")), "{text}");
+    assert!(text.contains("namespace 1 has data of guest web"), "{text}");
+    assert_eq!(folder.journals(), 0, "said once");
+    let (was, is) = (&before.pfs[&bdf(NVME)], &machine.now.pfs[&bdf(NVME)]);
+    assert_eq!((is.count, &is.vfs), (was.count, &was.vfs));
+    let namespaces =
+        |facts: &crate::sriov::PfFacts| facts.nvme().unwrap().namespaces.keys().count();
+    assert_eq!((namespaces(is), namespaces(was)), (1, 1));
+    let kept = &state.records(&machine.now).unwrap().pfs[&bdf(NVME)];
+    assert!(kept.vfs[&0].lease.is_some() && kept.vfs[&0].state == VfState::Leased);
+    // The other PF is nobody's.
+    assert_eq!(machine.now.pfs[&bdf(NIC)].count, 0);
+    apply(&mut machine, &state, 2, 0);
+}
+
+#[test]
+fn vfs_with_a_run_are_not_destroyed_whatever_records_say() {
+    let folder = Folder::new("runs");
+    let (state, mut machine) = (folder.state(), machine());
+    let steps = plan(&mut machine, &state, 2, 0).steps.len();
+    let last = Dies::After(steps - 1);
+    assert!(die(&mut machine, &state, Ask::of(2, 0), last));
+    let vf = machine.now.pfs[&bdf(NIC)].vfs[1].bdf;
+    let run = crate::state::InUse::take(&state, vf, "web").unwrap();
+    let reports = recover(&mut machine, &state);
+    let text: String = reports.iter().map(ToString::to_string).collect();
+    assert!(text.contains("guest web, process"), "{text}");
+    let nic = &machine.now.pfs[&bdf(NIC)];
+    assert!(nic.count == 2 && nic.nic().unwrap().is_up, "its link, too");
+    assert_eq!(machine.now.pfs[&bdf(NVME)].count, 0);
+    drop(run);
+}
+
+#[test]
 fn release_that_dies_goes_on() {
     for at in 0..6 {
         let folder = Folder::new(&format!("release-{at}"));

@@ -12,6 +12,7 @@ use super::{
     boot, marks,
     progress::{Progress, Say},
     shows::{is_idempotent, lasts, shows},
+    users,
 };
 use crate::{
     error::{ErrorId, Report},
@@ -80,8 +81,8 @@ pub(super) fn undo(
         if is_same_boot || lasts(&entry.step) {
             match back(hands, state, &mut observed, entry) {
                 Ok(()) => entry.state = StepState::Undone,
-                Err(Failure { why, is_final }) => {
-                    left.push(incomplete(&entry.step, &why));
+                Err(Failure { why, fix, is_final }) => {
+                    left.push(incomplete(&entry.step, &why, fix));
                     // What nothing can take back is said once, and not tried for ever.
                     entry.state = match is_final {
                         true => StepState::Undone,
@@ -123,6 +124,7 @@ pub(super) fn is_open(journal: &HostJournal) -> bool {
 /// Why a step was not taken back.
 struct Failure {
     why: String,
+    fix: &'static str,
     /// Whether it never can be.
     is_final: bool,
 }
@@ -131,7 +133,17 @@ impl Failure {
     fn again(why: &dyn ToString) -> Self {
         Self {
             why: why.to_string(),
+            fix: "put it right, then narrows recover; narrows host status shows what differs",
             is_final: false,
+        }
+    }
+
+    /// Somebody has it by now: it stays as it is, and whoever wants it otherwise says so in a host file.
+    fn used(users: &[String]) -> Self {
+        Self {
+            why: format!("left out: {}", users.join("; ")),
+            fix: "nothing is needed for those guests; narrows host apply, or release, once they have ended",
+            is_final: true,
         }
     }
 }
@@ -155,8 +167,8 @@ fn back(
         }
         Undo::Impossible(why) => {
             return Err(Failure {
-                why: why.to_owned(),
                 is_final: true,
+                ..Failure::again(&why)
             });
         }
     };
@@ -166,6 +178,10 @@ fn back(
             if shows(step, observed) == Some(true) {
                 continue;
             }
+        }
+        let users = users::of_undo(state, observed, step).map_err(|why| Failure::again(&why))?;
+        if !users.is_empty() {
+            return Err(Failure::used(&users));
         }
         marks::before(state, observed, step).map_err(|why| Failure::again(&why))?;
         let seen = carry_out(hands, step, &mut |_| {}).map_err(|why| Failure::again(&why))?;
@@ -255,12 +271,12 @@ fn undo_of(entry: &JournalStep, observed: &Observed) -> Result<Undo, Failure> {
     }
 }
 
-fn incomplete(step: &Step, why: &str) -> Report {
+fn incomplete(step: &Step, why: &str, fix: &str) -> Report {
     Report::new(
         ErrorId::UndoIncomplete,
         format!("not undone: {step}"),
         why,
-        "put it right, then narrows recover; narrows host status shows what differs",
+        fix,
     )
 }
 

@@ -234,6 +234,8 @@ pub(super) fn finish(
     // Whatever was planned before the steps is there by now: namespaces have ids.
     let observed = hands.observe().map_err(one)?;
     if job.verb == Verb::Apply {
+        // Where there was no step, too: what is applied can be released.
+        keep_baseline(state, ready).map_err(one)?;
         marks::settle(state, &observed, &ready.planned.desired).map_err(one)?;
         if let Some((file, text)) = job.file {
             state.set_applied(file, text).map_err(one)?;

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::{
     SavedPlan, Shown, Verb,
@@ -369,4 +369,23 @@ fn boot_that_cannot_be_told_is_not_another_one() {
     assert_eq!(ids(&reports), ["host-unreadable"].into());
     machine.now.boot.clone_from(&before.boot);
     assert_eq!(machine.now, before, "nothing was touched");
+}
+
+#[test]
+fn apply_without_steps_can_be_released_like_any_other() {
+    let folder = Folder::new("no-steps");
+    let (state, mut machine) = (folder.state(), machine());
+    Ask::of(2, 0).run(&mut machine, &state).unwrap();
+    // The host is as the file says before anything is kept of it.
+    fs::remove_file(folder.0.join("state/host/baseline.json")).unwrap();
+    fs::remove_file(folder.0.join("state/host/applied.json")).unwrap();
+    let before = machine.now.clone();
+    let applied = Ask::of(2, 0).run(&mut machine, &state).unwrap();
+    assert_eq!(applied.steps, 0);
+    assert!(state.applied().unwrap().is_some());
+    let baseline = state
+        .baseline()
+        .unwrap()
+        .expect("there is something to go back to");
+    assert_eq!(baseline.pfs, before.pfs);
 }

@@ -381,25 +381,31 @@ pub(super) fn erase(on: &Subject<'_>) -> Vec<Report> {
 
 pub(super) fn vf_manages(on: &Subject<'_>) -> Vec<Report> {
     let manages = on.profile.nvme.map(|rules| rules.secondary_manages);
-    if manages != Some(Manages::Accepted) {
-        return Vec::new();
-    }
+    // Without a word of it, nobody knows.
+    let is_known = match manages.unwrap_or(Manages::Unknown) {
+        Manages::Refused => return Vec::new(),
+        Manages::Accepted => true,
+        Manages::Unknown => false,
+    };
     let wrong = drives(on).find(|(_, pool, _)| !pool.accept.contains(&PoolOptOut::NvmeVfManages));
+    let (bdf, profile) = (on.facts.bdf, on.profile);
+    let (what, why, fix) = match is_known {
+        true => (
+            format!("guests with VFs of {bdf} reach the namespaces of all others"),
+            "secondary controllers attach and detach namespaces themselves",
+            "use another drive; or, where all guests of it are one tenant's, `accept = [\"nvme-vf-manages\"]` in the pool",
+        ),
+        false => (
+            format!("guests with VFs of {bdf} may reach the namespaces of all others"),
+            "it is not known whether secondary controllers attach and detach namespaces themselves",
+            "try it, and write a profile with `secondary_manages`; or, where all guests of it are one tenant's, \
+             `accept = [\"nvme-vf-manages\"]` in the pool",
+        ),
+    };
     wrong
         .map(|(_, pool, _)| {
-            at(
-                &pool.place,
-                ErrorId::NvmeVfManages,
-                format!(
-                    "guests with VFs of {} reach the namespaces of all others",
-                    on.facts.bdf
-                ),
-                format!(
-                    "profile {} ({}): secondary controllers attach and detach namespaces themselves",
-                    on.profile.name, on.profile.origin
-                ),
-                "use another drive; or, where all guests of it are one tenant's, `accept = [\"nvme-vf-manages\"]` in the pool",
-            )
+            let why = format!("profile {} ({}): {why}", profile.name, profile.origin);
+            at(&pool.place, ErrorId::NvmeVfManages, what, why, fix)
         })
         .into_iter()
         .collect()

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Exit, Id, Report},
-    spec::host::{Kind, Manages, Origin, PoolOptOut, Profile, Profiles, Safety},
+    spec::host::{Kind, Origin, Profile, Profiles, Safety},
 };
 
 /// What `apply` would do. Refusals are part of it: `plan` shows all of them, `apply` goes on without any only.
@@ -270,20 +270,6 @@ fn warn_of_profile(pf: &Pf<'_>, warnings: &mut Vec<Report>) {
                 pf.profile.name
             ),
             "write a profile of its own, and name it in `profiles`",
-        ));
-    }
-    let manages = pf.profile.nvme.map(|rules| rules.secondary_manages);
-    let mut pooled = pf.wanted.vfs.iter().filter(|vf| vf.pool.is_some());
-    let is_accepted = pooled.all(|vf| vf.accept.contains(&PoolOptOut::NvmeVfManages));
-    if manages == Some(Manages::Unknown) && !is_accepted {
-        warnings.push(Report::new(
-            ErrorId::NvmeVfManages,
-            format!("guests with VFs of {bdf} may reach the namespaces of others"),
-            format!(
-                "profile {} does not know whether its VFs attach namespaces themselves",
-                pf.profile.name
-            ),
-            "try it with a guest that you trust; `accept = [\"nvme-vf-manages\"]` in the pool takes the risk by name",
         ));
     }
 }

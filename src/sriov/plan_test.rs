@@ -201,6 +201,15 @@ fn what_the_machine_cannot_be_is_refused_with_its_id() {
         ("nvme-vf-manages", nothing, |t| {
             t.replace("accept = [\"nvme-vf-manages\"]\n", "")
         }),
+        // Of which no profile knows it.
+        (
+            "nvme-vf-manages",
+            |m| {
+                let pf = m.now.pfs.get_mut(&made::bdf(4)).unwrap();
+                (pf.vendor, pf.device) = (0x144d, 0xa824);
+            },
+            |t| t.replace("accept = [\"nvme-vf-manages\"]\n", ""),
+        ),
         (
             "pf-assigned",
             |m| {
@@ -232,6 +241,21 @@ fn what_the_machine_cannot_be_is_refused_with_its_id() {
         assert_eq!(ids(&problems), [*id], "row {at}: {problems:#?}");
         assert!(problems[0].location.is_some(), "{problems:#?}");
     }
+}
+
+#[test]
+fn drive_of_which_nobody_knows_is_accepted_by_name() {
+    let mut machine = lab();
+    let pf = machine.now.pfs.get_mut(&made::bdf(4)).unwrap();
+    (pf.vendor, pf.device) = (0x144d, 0xa824);
+    let desired = wanted(LAB, &machine, &seeded()).unwrap();
+    let plan = planned(&machine, &desired, &seeded());
+    assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
+    let warnings = ids(&plan.warnings);
+    assert!(
+        !warnings.contains(&"nvme-vf-manages".to_owned()),
+        "{warnings:?}"
+    );
 }
 
 fn nic(machine: &mut Machine) -> &mut super::NicFacts {

@@ -75,6 +75,7 @@ impl Attacker {
             "edu-storm" => edu_storm(),
             "nvme-start" => self.nvme_start(words),
             "nvme-identify" => self.nvme_identify(words),
+            "nvme-format" => self.nvme_format(words),
             "nvme-walk-out" => self.nvme_walk_out(words),
             "nvme-in" => self.nvme_in(words),
             "nvme-storm" => self.nvme_storm(words),
@@ -93,6 +94,12 @@ impl Attacker {
     /// `nvme-identify IOVA`: the device writes a page to IOVA; answers the command's status.
     fn nvme_identify(&mut self, words: &mut Words<'_>) -> Option<()> {
         answer(self.nvme.as_mut()?.identify(words.number()?)?)
+    }
+
+    /// `nvme-format NAMESPACE LBAF`: the namespace in the format of that number; answers the command's status.
+    fn nvme_format(&mut self, words: &mut Words<'_>) -> Option<()> {
+        let (namespace, format) = (words.number()?, words.number()?);
+        answer(self.nvme.as_mut()?.format(namespace, format)?)
     }
 
     /// `nvme-walk-out START STEP COUNT`: as `nvme-identify` at each of COUNT addresses.

@@ -28,12 +28,15 @@ const COMPLETION_BYTES: u64 = 16;
 const CREATE_SUBMISSION: u64 = 1;
 const CREATE_COMPLETION: u64 = 5;
 const IDENTIFY: u64 = 6;
+const FORMAT: u64 = 0x80;
 const IDENTIFY_CONTROLLER: u64 = 1;
 const WRITE: u64 = 1;
 const READ: u64 = 2;
 /// Eight blocks of 512 bytes: a page, so that one pointer will do.
 const BLOCKS: u64 = 8;
 const PATIENCE_US: u64 = 2_000_000;
+/// A format writes all of the namespace.
+const FORMAT_US: u64 = 60_000_000;
 
 /// What of a submission is not zero.
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,6 +146,17 @@ impl Nvme {
         self.administer(identify(iova))
     }
 
+    /// Gives a namespace another format, whose contents are gone then; the command's status.
+    pub fn format(&mut self, namespace: u64, format: u64) -> Option<u64> {
+        let command = Command {
+            operation: FORMAT,
+            namespace,
+            argument: format,
+            ..Command::default()
+        };
+        self.administration.run_for(self.bar, command, FORMAT_US)
+    }
+
     /// As [`Self::identify`], without waiting for the end.
     pub fn begin_identify(&mut self, iova: u64) -> Option<()> {
         self.administration.submit(self.bar, identify(iova))
@@ -224,9 +238,13 @@ impl Queue {
 
     /// Queues a command and waits for its end: its status; `None` where it does not end.
     fn run(&mut self, bar: u64, command: Command) -> Option<u64> {
+        self.run_for(bar, command, PATIENCE_US)
+    }
+
+    fn run_for(&mut self, bar: u64, command: Command, patience_us: u64) -> Option<u64> {
         self.submit(bar, command)?;
         let clock = Clock::start();
-        while clock.us() < PATIENCE_US {
+        while clock.us() < patience_us {
             if let Some(status) = self.reap(bar)? {
                 return Some(status);
             }

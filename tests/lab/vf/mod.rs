@@ -4,6 +4,8 @@
 mod apply;
 mod attacks;
 mod cycles;
+mod drift;
+mod formats;
 mod interlocks;
 mod leases;
 pub(crate) mod oracle;

@@ -52,6 +52,18 @@ pub(crate) fn is_zero(nsid: u32) -> bool {
     sum == zeros
 }
 
+/// The number of a namespace's format and its size in blocks, as nvme-cli reads them.
+pub(crate) fn format(nsid: u32) -> (u64, u64) {
+    let text = host::shell(&format!("nvme id-ns /dev/nvme0 -n {nsid} --force -o json"));
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let number = |key: &str| {
+        json[key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {key}: {text}"))
+    };
+    (number("flbas") & 0xf, number("nsze"))
+}
+
 /// Of each secondary controller with a VF: whether it is online, queues, vectors; by the number of its VF, from 1.
 pub(crate) fn secondaries() -> BTreeMap<u32, (bool, u32, u32)> {
     let text = host::shell("nvme list-secondary /dev/nvme0 -o json");

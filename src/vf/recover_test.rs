@@ -202,6 +202,7 @@ fn what_a_guest_has_by_now_is_not_undone() {
                     keep,
                     since: "t".to_owned(),
                     run: None,
+                    terms: crate::sriov::LeaseTerms::plain(bdf(pf), vf, 0),
                 });
                 if let Some(namespace) = kept.namespaces.get_mut(&1) {
                     namespace.state = crate::sriov::NamespaceState::Dirty;

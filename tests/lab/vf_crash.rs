@@ -4,10 +4,18 @@
 use std::process::Command;
 
 use crate::{
+    attack::Attacker,
     guest::GuestFile,
     host,
-    vf::{applied, bare, document, expect, host_file, oracle, write},
+    vf::{
+        applied, bare, document, expect, host_file,
+        hostile::{self, Kind},
+        oracle, write,
+    },
 };
+
+/// The points of a return.
+const RETURN: [&str; 4] = ["dirty", "rested", "sanitising", "erased"];
 
 /// The crash points of these kinds.
 fn steps(kinds: &[&str]) -> Vec<(String, String)> {
@@ -124,4 +132,46 @@ fn every_vf_is_clean_again_whichever_step_of_a_lease_the_keeper_is_killed_at() {
     assert_eq!(oracle::dump(), rest);
     // Counters of pinned pages are added up lazily; each guest had 16384.
     assert!(host::pinned_pages() < 1000, "{}", host::pinned_pages());
+}
+
+/// The same where the guest has spoiled both of its VFs before.
+#[test]
+#[ignore = "needs a lab host"]
+fn spoiled_vfs_are_clean_again_whichever_step_of_their_return_the_keeper_is_killed_at() {
+    applied();
+    let rest = oracle::dump();
+    let known = steps(&["lease"]);
+    for (number, name) in RETURN.into_iter().enumerate() {
+        assert!(known.iter().any(|(is, _)| is == name), "no point {name}");
+        let at = format!("{name}:1");
+        let file = hostile::file("spoiler")
+            .pool("tenant-a")
+            .pool("disk-a")
+            .env("NARROWS_CRASH_AT", &at);
+        let mut guest = Attacker::start(&file);
+        hostile::spoil(&mut guest, 1, Kind::Nic, number);
+        hostile::spoil(&mut guest, 2, Kind::Nvme(2), number);
+        if number % 4 == 0 {
+            guest.guest.signal("TERM");
+        } else {
+            guest.begin("off");
+        }
+        let (status, transcript) = guest.guest.end();
+        assert_eq!(
+            status.code(),
+            Some(1),
+            "{at} was not reached: {}",
+            transcript.text()
+        );
+        recover(&at);
+        assert_eq!(oracle::dump(), rest, "{at}");
+        for row in document(0, &["vf", "ls", "--json"])["vfs"]
+            .as_array()
+            .unwrap()
+        {
+            assert_eq!(row["state"], "clean", "{at}: {row}");
+        }
+        assert!(oracle::is_zero(2), "{at}: its data is there");
+        assert_eq!(oracle::dump(), rest, "{at}: after the look at namespace 2");
+    }
 }

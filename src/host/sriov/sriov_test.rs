@@ -256,6 +256,37 @@ fn mode_of_the_switch_is_read() {
 }
 
 #[test]
+fn files_of_systemd_count_in_each_of_its_folders() {
+    for (number, place) in [
+        "etc/systemd/network/10-nic.link",
+        "run/systemd/network/10-netplan-eth0.link",
+        "usr/local/lib/systemd/network/10-nic.link",
+        "usr/lib/systemd/network/10-nic.link",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let folder = Folder::new(&format!("systemd-{number}"));
+        let link = "[Match]\nOriginalName=eth0\n[Link]\nSR-IOVVirtualFunctions=3\n";
+        let network = "[Match]\nName=eth0\n[SR-IOV]\nVirtualFunction=0\nVLANId=5\n";
+        let other = place.replace(".link", ".network");
+        let root = host(&folder).file(place, link).file(&other, network);
+        let observed = read(&root.write().unwrap()).unwrap();
+        let mut found: Vec<_> = observed
+            .managers
+            .iter()
+            .map(|its| (its.manager.as_str(), its.source.clone(), its.count))
+            .collect();
+        found.sort();
+        let expected = [
+            ("systemd", format!("/{place}"), Some(3)),
+            ("systemd", format!("/{other}"), None),
+        ];
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
 fn a_captured_machine_reads_as_the_folder_it_was_made_of() {
     let folder = Folder::new("captured");
     host(&folder)

@@ -15,7 +15,7 @@ const COUNT: u32 = 3;
 const LINK: &str = "10-nic.link";
 const NETWORK: &str = "10-nic.network";
 const ETC: &str = "/etc/systemd/network";
-/// Where netplan puts what it makes of its own files.
+/// Where programs put theirs that write such files, as netplan does.
 const RUN: &str = "/run/systemd/network";
 
 /// Writes what systemd is to do with the NIC into a folder.
@@ -187,7 +187,7 @@ fn vfs_of_systemd_are_left_alone_unless_they_are_adopted_and_then_not_made_anew(
         "active"
     );
 
-    // The same from where netplan puts them.
+    // The same from where other programs put them.
     for file in [LINK, NETWORK] {
         fs::remove_file(format!("{ETC}/{file}")).unwrap();
     }

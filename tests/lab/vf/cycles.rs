@@ -2,10 +2,20 @@
 
 use std::{thread, time::Duration};
 
-use super::{applied, document, expect, host_file, oracle, write};
-use crate::{guest::GuestFile, host};
+use super::{
+    applied, document, expect, host_file,
+    hostile::{self, Kind},
+    oracle, write,
+};
+use crate::{attack::Attacker, guest::GuestFile, host};
 
-const POOLS: [&str; 4] = ["tenant-a", "open", "disk-a", "disk-b"];
+/// Each with what the guest finds in its only slot.
+const POOLS: [(&str, Kind); 4] = [
+    ("tenant-a", Kind::Nic),
+    ("open", Kind::Nic),
+    ("disk-a", Kind::Nvme(2)),
+    ("disk-b", Kind::Nvme(4)),
+];
 const LEASES: usize = 50;
 
 #[test]
@@ -14,12 +24,16 @@ fn fifty_leases_leave_nothing() {
     applied();
     let before = oracle::dump();
     for round in 0..LEASES {
-        let pool = POOLS[round % POOLS.len()];
-        let guest = GuestFile::small("tiny", "")
-            .silent()
-            .memory("64M")
-            .pool(pool);
-        guest.run();
+        let (pool, kind) = POOLS[round / 2 % POOLS.len()];
+        if round % 2 == 0 {
+            let guest = GuestFile::small("tiny", "")
+                .silent()
+                .memory("64M")
+                .pool(pool);
+            guest.run();
+        } else {
+            hostile_lease(pool, kind, round / 2 / POOLS.len());
+        }
         assert_eq!(oracle::dump(), before, "after lease {round}, of {pool}");
     }
     for row in document(0, &["vf", "ls", "--json"])["vfs"]
@@ -32,6 +46,26 @@ fn fifty_leases_leave_nothing() {
     expect(0, &["host", "status"]);
     // Counters of pinned pages are added up lazily; each guest had 16384.
     assert!(host::pinned_pages() < 1000, "{}", host::pinned_pages());
+    for nsid in [2, 4] {
+        assert!(oracle::is_zero(nsid), "namespace {nsid} has data");
+    }
+}
+
+/// A lease of a guest that spoils what it has, and powers off or is stopped while its device works.
+fn hostile_lease(pool: &str, kind: Kind, how: usize) {
+    let mut guest = Attacker::start(&hostile::file("hostile").pool(pool));
+    hostile::spoil(&mut guest, 1, kind, how);
+    if kind == Kind::Nic || how % 4 != 0 {
+        guest.begin("off");
+    } else {
+        guest.guest.signal("TERM");
+    }
+    let (status, transcript) = guest.guest.end();
+    assert!(
+        transcript.text().contains("is given back"),
+        "{pool}, {how}: {status}\n{}",
+        transcript.text()
+    );
 }
 
 #[test]

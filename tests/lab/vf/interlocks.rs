@@ -1,5 +1,7 @@
 //! What the host itself, or another, uses is not taken away.
 
+use std::process::Command;
+
 use super::{applied, bare, expect, host_file, oracle, write};
 use crate::host;
 
@@ -31,6 +33,47 @@ fn default_route_is_not_cut() {
     refused(file, "pf-only-route", &interface);
     host::shell("/usr/bin/ip route del default");
     expect(2, &["host", "plan", file]);
+}
+
+/// What sshd tells the shell of a login is made up here: no sshd is on a lab host.
+#[test]
+#[ignore = "needs a lab host"]
+fn login_through_the_pf_is_not_cut() {
+    bare();
+    let file = write(&host_file());
+    let before = oracle::dump();
+    let interface = host::fact("NIC_IF");
+    let run = |local: &str, command: &str| {
+        let connection = format!("10.9.0.2 40000 {local} 22");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]);
+        shell.env("SSH_CONNECTION", connection).output().unwrap()
+    };
+    let plan = format!("narrows host plan {file}");
+    let apply = format!("narrows host apply {file}");
+    // `sudo` takes the variable away: the shell above it has it. What follows keeps the shell there.
+    let as_by_sudo = format!("env -u SSH_CONNECTION {plan}; exit $?");
+    for command in [&plan, &apply, &as_by_sudo] {
+        let output = run("10.9.0.1", command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{command}: {said}");
+        assert!(said.contains("error[pf-login]"), "{command}: {said}");
+        assert!(
+            said.contains("the login from 10.9.0.2"),
+            "{command}: {said}"
+        );
+        assert!(said.contains(&interface), "{command}: {said}");
+    }
+    assert_eq!(oracle::dump(), before);
+    // Controls: a login through another interface, and one that the file accepts.
+    let output = run("127.0.0.1", &plan);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let accepting = host_file().replace("vfs = 7\n", "vfs = 7\naccept = [\"pf-login\"]\n");
+    let output = run(
+        "10.9.0.1",
+        &format!("narrows host plan {}", write(&accepting)),
+    );
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]

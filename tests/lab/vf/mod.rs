@@ -6,6 +6,7 @@ mod attacks;
 mod cycles;
 mod drift;
 mod formats;
+pub(crate) mod hostile;
 mod interlocks;
 mod leases;
 pub(crate) mod oracle;

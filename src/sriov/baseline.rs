@@ -8,8 +8,9 @@ use super::{
     check_nvme::secondary,
     desired::{Desired, DesiredPf, DesiredVf, Restored, WithoutMac},
     facts::{Observed, PfFacts, VfFacts},
+    matching,
 };
-use crate::spec::host::Eraser;
+use crate::spec::host::{Eraser, HostSpec, Interlock, Profiles};
 
 /// The machine as `before`, as far as its cards are still there: numbers of VFs, what each was held to, resources and
 /// namespaces of drives, links and drivers.
@@ -21,6 +22,30 @@ pub fn baseline(before: &Observed, now: &Observed) -> Desired {
     });
     let pfs: BTreeMap<Bdf, DesiredPf> = same.map(|was| (was.bdf, as_was(was))).collect();
     Desired { pfs }
+}
+
+/// What the file that was applied accepts of each of these PFs, so that what an apply has crossed a release crosses, too.
+#[must_use]
+pub fn with_accepted(
+    mut desired: Desired,
+    spec: &HostSpec,
+    now: &Observed,
+    profiles: &Profiles,
+) -> Desired {
+    // Those that the file does not find any more have nothing accepted.
+    let (matched, _) = matching::pfs(spec, now, profiles);
+    for (pf, facts, _) in matched {
+        let Some(wanted) = desired.pfs.get_mut(&facts.bdf) else {
+            continue;
+        };
+        wanted.place = Some(pf.place.clone());
+        wanted.accept.extend(pf.accept.iter().copied());
+        // Whoever shares a PF with another manager has accepted it.
+        wanted
+            .accept
+            .extend(pf.adopt.then_some(Interlock::ManagedElsewhere));
+    }
+    desired
 }
 
 fn as_was(was: &PfFacts) -> DesiredPf {

@@ -345,8 +345,11 @@ fn functions(
         }
         return;
     };
-    if pf.tenure(is) != Tenure::Free {
-        return;
+    match pf.tenure(is) {
+        Tenure::Free => {}
+        // Its guest is off, and in this boot nobody has reset it yet: VFs that are adopted are there before the first apply.
+        Tenure::Kept(_) if !pf.is_proven(is) => {}
+        Tenure::Kept(_) | Tenure::Running(_) | Tenure::Returning(_) | Tenure::Quarantined => return,
     }
     let is_ours = pf.wanted.adopt || pf.wanted.is_probed == Some(false);
     let driver = is

@@ -171,7 +171,7 @@ impl Step {
 /// Adds a refusal for each interlock that stands in the way of the plan's steps on this PF.
 pub(super) fn judge(pf: &Pf<'_>, observed: &Observed, safety: Safety, plan: &mut HostPlan) {
     let bdf = pf.facts.bdf;
-    let refusals: Vec<Report> = {
+    let found: (Vec<(Report, bool)>, Vec<(Report, bool)>) = {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.pf() == bdf).collect();
         if steps.is_empty() {
             return;
@@ -182,10 +182,22 @@ pub(super) fn judge(pf: &Pf<'_>, observed: &Observed, safety: Safety, plan: &mut
             steps,
         };
         let rows = ROWS.iter().filter(|row| (row.holds)(safety));
-        rows.filter(|row| !(row.is_acceptable && pf.wanted.accept.contains(&row.interlock)))
-            .filter_map(|row| report(row, &judged))
-            .collect()
+        let found = rows.filter_map(|row| {
+            let is_accepted = row.is_acceptable && pf.wanted.accept.contains(&row.interlock);
+            Some((report(row, &judged)?, is_accepted))
+        });
+        found.partition(|(_, is_accepted)| *is_accepted)
     };
+    let (crossed, refusals) = found;
+    // The file that is applied says it itself; of a release nobody reads it.
+    if pf.wanted.restored.is_some() {
+        plan.warnings
+            .extend(crossed.into_iter().map(|(report, _)| Report {
+                fix: "nothing: the file that was applied accepts it".to_owned(),
+                ..report
+            }));
+    }
+    let refusals = refusals.into_iter().map(|(report, _)| report);
     plan.refusals.extend(refusals);
 }
 

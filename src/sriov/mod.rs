@@ -42,7 +42,7 @@ mod wish;
 mod words;
 
 pub use self::{
-    baseline::baseline,
+    baseline::{baseline, with_accepted},
     check_nvme::erase_how,
     choose::{PoolsView, candidates, choose, foreign, terms_of},
     desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf, Restored, WithoutMac, desired},

@@ -4,7 +4,7 @@ use super::apply::Planned;
 use crate::{
     error::Report,
     spec::host::{HostSpec, Profiles, Safety},
-    sriov::{Observed, Records, baseline, desired, plan},
+    sriov::{Observed, Records, baseline, desired, plan, with_accepted},
 };
 
 /// Plans what a host file says.
@@ -19,14 +19,22 @@ pub fn planning<'a>(
     }
 }
 
-/// Plans the way back to what was before the first apply; with `safety` as the file has it that was applied.
+/// Plans the way back to what was before the first apply; with the safety, and past the interlocks, that the file has which
+/// was applied.
 pub fn releasing<'a>(
     before: &'a Observed,
     profiles: &'a Profiles,
-    safety: Safety,
+    applied: Option<&'a HostSpec>,
 ) -> impl Fn(&Observed, &Records) -> Result<Planned, Vec<Report>> + 'a {
     move |observed, records| {
         let desired = baseline(before, observed);
+        let (desired, safety) = match applied {
+            Some(spec) => (
+                with_accepted(desired, spec, observed, profiles),
+                spec.safety,
+            ),
+            None => (desired, Safety::default()),
+        };
         let plan = plan(observed, &desired, records, profiles, safety);
         Ok(Planned { desired, plan })
     }

@@ -2,13 +2,13 @@ use std::path::Path;
 
 use super::{
     Applied, Job, Planner, Verb, import,
-    machine_test::{Dies, Folder, Mortal, machine},
+    machine_test::{Dies, Folder, Mortal, NIC, bdf, ids, machine},
     planning, recover_host, releasing, run,
 };
 use crate::{
     error::Report,
-    spec::host::{HostSpec, Mbps, Profiles, Safety},
-    sriov::{Hands, KindFacts, Observed, model::Machine},
+    spec::host::{HostSpec, Mbps, Profiles},
+    sriov::{Event, Hands, KindFacts, Lease, Observed, Step, Use, Used, VfState, model::Machine},
     state::{Left, State},
 };
 
@@ -89,10 +89,90 @@ fn file_is_applied_once_and_released_to_what_was_before() {
     let again = applied(&mut machine, &state, Verb::Apply, &plan).unwrap();
     assert_eq!(again.plan.steps, []);
     let kept = state.baseline().unwrap().unwrap();
-    let back = releasing(&kept, &profiles, Safety::default());
+    let back = releasing(&kept, &profiles, Some(&spec));
     applied(&mut machine, &state, Verb::Release, &back).unwrap();
     let counts = |of: &Observed| of.pfs.values().map(|pf| pf.count).collect::<Vec<_>>();
     assert_eq!(counts(&machine.now), counts(&before));
+}
+
+#[test]
+fn release_crosses_what_the_applied_file_accepts_and_says_so() {
+    let (folder, mut machine) = (Folder::new("accepts"), host());
+    let (state, profiles) = (folder.state(), Profiles::built_in());
+    let strict = spec(FILE);
+    let text = FILE.replace("vfs = 3", "vfs = 3\naccept = [\"pf-only-route\"]");
+    let lenient = spec(&text);
+    let plan = planning(&lenient, &profiles);
+    machine.now.uses.default_routes.push(Use {
+        of: Used::Interface("eth0".to_owned()),
+        who: "default via 10.9.0.1".to_owned(),
+        source: "proc/net/route".to_owned(),
+    });
+    applied(&mut machine, &state, Verb::Apply, &plan).unwrap();
+    let kept = state.baseline().unwrap().unwrap();
+    for none in [None, Some(&strict)] {
+        let back = releasing(&kept, &profiles, none);
+        let reports = applied(&mut machine, &state, Verb::Release, &back).unwrap_err();
+        assert_eq!(ids(&reports), ["pf-only-route"].into());
+    }
+    let back = releasing(&kept, &profiles, Some(&lenient));
+    let done = applied(&mut machine, &state, Verb::Release, &back).unwrap();
+    assert!(
+        ids(&done.plan.warnings).contains("pf-only-route"),
+        "it is said"
+    );
+    assert!(machine.now.pfs.values().all(|pf| pf.count == 0));
+}
+
+#[test]
+fn adopted_vf_that_a_guest_keeps_is_reset_after_a_boot() {
+    let (folder, mut machine) = (Folder::new("adopted"), host());
+    let (state, profiles) = (folder.state(), Profiles::built_in());
+    let made = spec(FILE);
+    applied(
+        &mut machine,
+        &state,
+        Verb::Apply,
+        &planning(&made, &profiles),
+    )
+    .unwrap();
+    // From here on another manager makes the VFs, before each apply.
+    let adopting = spec(&FILE.replace("vfs = 3", "vfs = 3\nadopt = true"));
+    let plan = planning(&adopting, &profiles);
+    applied(&mut machine, &state, Verb::Apply, &plan).unwrap();
+    let nic = bdf(NIC);
+    let facts = machine.now.pfs[&nic].clone();
+    let vf = facts.vfs[0].bdf;
+    state
+        .change_pf(nic, &facts.anchor, |kept| {
+            kept.step(0, vf, Event::Leased, "t")?;
+            kept.vfs.get_mut(&0).unwrap().lease = Some(Lease {
+                guest: "web".to_owned(),
+                keep: true,
+                since: "t".to_owned(),
+                run: None,
+            });
+            Ok(())
+        })
+        .unwrap();
+    machine.now.boot = "boot-2".to_owned();
+    let resets = |applied: &Applied| {
+        let steps = applied.plan.steps.iter();
+        steps
+            .filter(|step| matches!(step, Step::Reset { pf, index: 0, .. } if *pf == nic))
+            .count()
+    };
+    let first = applied(&mut machine, &state, Verb::Apply, &plan).unwrap();
+    assert_eq!(resets(&first), 1);
+    let kept = &state.records(&machine.now).unwrap().pfs[&nic].vfs[&0];
+    assert_eq!(kept.state, VfState::Clean);
+    assert!(
+        kept.lease
+            .as_ref()
+            .is_some_and(|lease| lease.guest == "web")
+    );
+    let again = applied(&mut machine, &state, Verb::Apply, &plan).unwrap();
+    assert_eq!(resets(&again), 0, "once a boot");
 }
 
 #[test]

@@ -55,6 +55,9 @@ pub(super) struct Release {
     /// Only show what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Undo everything unless `narrows host confirm` comes within this time: 5s to 1h
+    #[arg(long, value_name = "TIME", conflicts_with = "dry_run")]
+    confirm_within: Option<String>,
     /// Do what cannot be undone, such as deleting namespaces that were made, without being asked
     #[arg(long)]
     yes: bool,
@@ -115,22 +118,10 @@ impl Apply {
             file: Some((&spec.file, &spec.text)),
             is_stopped: &|| stop.is_asked(),
         };
-        let mut hands = KernelHands::new(root.clone());
-        let mut teller = Teller::new(self.json);
-        let mut say = |progress: Progress| teller.tell(&progress);
         let mut warnings = spec.warnings.clone();
-        let (applied, awaits) = match within {
-            None => (vf::run(&mut hands, state, &job, &mut say)?, None),
-            Some(within) => {
-                match vf::run_until_confirmed(&mut hands, state, &job, within, &mut say)? {
-                    Awaited::Applied(applied) => (applied, None),
-                    Awaited::Awaiting { applied, within } => (applied, Some(within)),
-                    Awaited::Child { is_kept } => {
-                        let status = if is_kept { Exit::Done } else { Exit::Failed };
-                        return Ok(done(status as u8, String::new(), Vec::new()));
-                    }
-                }
-            }
+        let (applied, awaits) = match carried(root, state, &job, within, self.json)? {
+            Carried::Out(applied, awaits) => (applied, awaits),
+            Carried::ByTheParent(ended) => return Ok(ended),
         };
         warnings.extend(applied.plan.warnings.iter().cloned());
         self.told(&applied, awaits, warnings)
@@ -152,13 +143,7 @@ impl Apply {
             let text = written(serde_json::to_string(&document))?;
             return Ok(done(status, text, Vec::new()));
         }
-        let mut text = summary(applied.steps, &applied.plan);
-        if let Some(within) = awaits {
-            text += &format!(
-                "undone in {} s unless confirmed: narrows host confirm\n",
-                within.as_secs()
-            );
-        }
+        let text = summary(applied.steps, &applied.plan) + &awaiting(awaits);
         Ok(done(status, text, warnings))
     }
 
@@ -168,7 +153,7 @@ impl Apply {
             // At boot nobody is there who could.
             None if self.boot => Ok(None),
             None => Ok(spec.confirm_within),
-            Some(word) => duration(word).map(Some).map_err(|report| vec![report]),
+            Some(word) => read_within(word).map(Some),
         }
     }
 }
@@ -177,6 +162,8 @@ impl Release {
     /// Does it.
     pub(super) fn carry_out(&self, root: &SysRoot, state: &State, color: Color) -> Outcome {
         let one = |report: Report| vec![report];
+        let within = self.confirm_within.as_deref().map(read_within);
+        let within = within.transpose()?;
         let Some(before) = state.baseline().map_err(one)? else {
             return Err(vec![Report::new(
                 ErrorId::NeverApplied,
@@ -185,14 +172,15 @@ impl Release {
                 "narrows host status shows what is there",
             )]);
         };
-        let (profiles, safety) = match state.applied().map_err(one)? {
-            Some(applied) => {
-                let spec = HostSpec::parse(&applied.file, &applied.text)?;
-                (Profiles::load(&spec)?, spec.safety)
-            }
-            None => (Profiles::built_in(), Safety::default()),
+        let applied = match state.applied().map_err(one)? {
+            Some(applied) => Some(HostSpec::parse(&applied.file, &applied.text)?),
+            None => None,
         };
-        let planner = vf::releasing(&before, &profiles, safety);
+        let profiles = match &applied {
+            Some(spec) => Profiles::load(spec)?,
+            None => Profiles::built_in(),
+        };
+        let planner = vf::releasing(&before, &profiles, applied.as_ref());
         if self.dry_run {
             let machine = Machine::read(root, state)?;
             let plan = planner(&machine.observed, &machine.records)?.plan;
@@ -219,14 +207,58 @@ impl Release {
             file: None,
             is_stopped: &|| stop.is_asked(),
         };
-        let mut hands = KernelHands::new(root.clone());
-        let mut teller = Teller::new(self.json);
-        let applied = vf::run(&mut hands, state, &job, &mut |progress| {
-            teller.tell(&progress)
-        })?;
-        let text = summary(applied.steps, &applied.plan);
+        let (applied, awaits) = match carried(root, state, &job, within, self.json)? {
+            Carried::Out(applied, awaits) => (applied, awaits),
+            Carried::ByTheParent(ended) => return Ok(ended),
+        };
+        let text = summary(applied.steps, &applied.plan) + &awaiting(awaits);
         Ok(done(Exit::Done as u8, text, applied.plan.warnings))
     }
+}
+
+/// What came of a change.
+enum Carried {
+    /// It was carried out, and waits so long to be confirmed.
+    Out(Applied, Option<Duration>),
+    /// This process is the child of the one that tells it, and has ended its waiting.
+    ByTheParent(Done),
+}
+
+/// Carries it out, and undoes it unless it is confirmed where a time is given.
+fn carried(
+    root: &SysRoot,
+    state: &State,
+    job: &Job<'_>,
+    within: Option<Duration>,
+    is_json: bool,
+) -> Result<Carried, Vec<Report>> {
+    let mut hands = KernelHands::new(root.clone());
+    let mut teller = Teller::new(is_json);
+    let mut say = |progress: Progress| teller.tell(&progress);
+    let Some(within) = within else {
+        let applied = vf::run(&mut hands, state, job, &mut say)?;
+        return Ok(Carried::Out(applied, None));
+    };
+    let awaited = vf::run_until_confirmed(&mut hands, state, job, within, &mut say)?;
+    Ok(match awaited {
+        Awaited::Applied(applied) => Carried::Out(applied, None),
+        Awaited::Awaiting { applied, within } => Carried::Out(applied, Some(within)),
+        Awaited::Child { is_kept } => {
+            let status = if is_kept { Exit::Done } else { Exit::Failed };
+            Carried::ByTheParent(done(status as u8, String::new(), Vec::new()))
+        }
+    })
+}
+
+fn awaiting(within: Option<Duration>) -> String {
+    within.map_or_else(String::new, |within| {
+        let seconds = within.as_secs();
+        format!("undone in {seconds} s unless confirmed: narrows host confirm\n")
+    })
+}
+
+fn read_within(word: &str) -> Result<Duration, Vec<Report>> {
+    duration(word).map_err(|report| vec![report])
 }
 
 /// Has the operator agree to what cannot be undone.

@@ -120,6 +120,9 @@ pub struct HostChanges {
     /// Until when it waits to be confirmed, in seconds after the boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirm_by: Option<u64>,
+    /// What of it could not be written down once it was confirmed: who confirms is told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
     /// The VFs of the PFs that are changed, as far as they are known: no guest is given one before this is put right.
     pub functions: BTreeSet<Bdf>,
     /// The steps.
@@ -146,6 +149,7 @@ impl HostChanges {
             since: now(),
             narrows: env!("CARGO_PKG_VERSION").to_owned(),
             confirm_by: None,
+            failed: Vec::new(),
             functions: BTreeSet::new(),
             steps: steps.iter().cloned().map(JournalStep::planned).collect(),
         }

@@ -55,7 +55,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Apply => "apply",
             Self::Release => "release",

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     error::{ErrorId, Report},
     sriov::Hands,
-    state::{HostJournal, Phase, State},
+    state::{HostChanges, HostJournal, Left, Phase, ProcessId, State},
     sys::{
         fork::{Child, Ended, Side, fork},
         signals::ignore_hang_up,
@@ -139,7 +139,10 @@ pub(super) fn keep_if_confirmed(
     say: &mut Say<'_>,
 ) -> Result<(), Vec<Report>> {
     let one = |report: Report| vec![report];
-    let noted = ready.lock.note("host apply that is to be confirmed");
+    let verb = job.verb.word();
+    let noted = ready
+        .lock
+        .note(&format!("host {verb} that is to be confirmed"));
     noted.map_err(|error| one(state.unwritable(ready.lock.path(), &error)))?;
     let mut journal = carry(hands, state, ready, job, Phase::Applying, say)?;
     let deadline = since_boot() + within;
@@ -172,11 +175,21 @@ pub(super) fn keep_if_confirmed(
         return Err(taken_back(hands, state, journal, why, say));
     }
     say(Progress::Confirmed);
-    let finished = finish(hands, state, ready, job, None);
+    if let Err(mut reports) = finish(hands, state, ready, job, None) {
+        // The journal stays, so that who confirms and who recovers find it.
+        let failed: Vec<String> = reports.iter().map(in_words).collect();
+        if let Err(error) = journal.update(|changes| changes.failed = failed) {
+            reports.push(unwritten(&journal, &error));
+        }
+        return Err(reports);
+    }
     // Before the journal: as long as the word is there without a journal, the change was undone.
     state.take_confirmation(owner).map_err(one)?;
-    let removed = removed(journal).map_or(Ok(()), |report| Err(one(report)));
-    finished.and(removed)
+    removed(journal).map_or(Ok(()), |report| Err(one(report)))
+}
+
+fn in_words(report: &Report) -> String {
+    format!("{}: {}; {}", report.what, report.why.join("; "), report.fix)
 }
 
 fn taken_back(
@@ -197,8 +210,8 @@ fn taken_back(
 /// Confirms the change that waits for it; in words, which one that was.
 ///
 /// # Errors
-/// `nothing-to-confirm`; `not-confirmed` where it is too late; `host-busy` where the process that waits does not answer;
-/// `state-unreadable`, `state-unwritable`.
+/// `nothing-to-confirm`; `not-confirmed` where it is too late; `step-failed` where it stays, and not all of it could be written
+/// down; `host-busy` where the process that waits does not answer; `state-unreadable`, `state-unwritable`.
 pub fn confirm(state: &State) -> Result<String, Report> {
     let host = SysRoot::default();
     let all = state.host_changes(&host)?;
@@ -220,10 +233,17 @@ pub fn confirm(state: &State) -> Result<String, Report> {
     loop {
         let now = state.host_changes(&host)?;
         let journal = now.iter().find(|one| one.owner == owner);
+        if let Some(failed) = journal.filter(|one| !one.failed.is_empty()) {
+            state.take_confirmation(owner)?;
+            return Err(unfinished(failed));
+        }
         match journal.map(|one| one.phase) {
-            Some(Phase::Confirmed) => return Ok(changes.whose()),
             // The word is taken before the journal goes.
             None if !state.is_confirmed(owner) => return Ok(changes.whose()),
+            None if let Some(left) = left_confirmed(state, owner)? => {
+                state.take_confirmation(owner)?;
+                return Err(unfinished(&left));
+            }
             None | Some(Phase::Undoing) => {
                 state.take_confirmation(owner)?;
                 return Err(Report::new(
@@ -243,6 +263,33 @@ pub fn confirm(state: &State) -> Result<String, Report> {
                 ));
             }
         }
+    }
+}
+
+/// The change of a process that has ended after it was confirmed and before all was written down.
+fn left_confirmed(state: &State, owner: ProcessId) -> Result<Option<HostChanges>, Report> {
+    let left = state.left_behind(&SysRoot::default())?;
+    let mut changes = left.iter().filter_map(|left| match left {
+        Left::Host(remains) => Some(remains.changes()),
+        Left::Dead(_) | Left::Damaged { .. } => None,
+    });
+    let its = changes.find(|one| one.owner == owner && one.phase == Phase::Confirmed);
+    Ok(its.cloned())
+}
+
+fn unfinished(changes: &HostChanges) -> Report {
+    let report = Report::new(
+        ErrorId::StepFailed,
+        "the change is confirmed and stays, but not all of it is written down",
+        changes.whose(),
+        format!(
+            "put that right, then narrows recover, then narrows host {} again",
+            changes.verb
+        ),
+    );
+    match changes.failed.as_slice() {
+        [] => report.and("its process has ended without a word"),
+        failed => failed.iter().cloned().fold(report, Report::and),
     }
 }
 

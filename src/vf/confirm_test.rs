@@ -9,7 +9,7 @@ use std::{
 use iommu::sysfs::SysRoot;
 
 use super::{
-    Job, Verb,
+    Job, Recovered, Verb,
     apply::prepare,
     confirm,
     confirm::keep_if_confirmed,
@@ -141,6 +141,21 @@ impl Scene {
     }
 }
 
+/// Puts right what the one dead child has left.
+fn recovered(state: &State, hands: &mut Shared) -> Recovered {
+    let left = state.left_behind(&SysRoot::default()).unwrap();
+    let [Left::Host(remains)] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    loop {
+        match recover_host(hands, state, remains, false, &mut |_| {}) {
+            // Another test's child may have the lock's descriptor for a moment.
+            Err(report) if report.id == ErrorId::HostBusy => std::thread::yield_now(),
+            recovered => return recovered.unwrap(),
+        }
+    }
+}
+
 #[test]
 fn change_that_is_confirmed_is_kept() {
     let mut scene = Scene::new("kept", 600_000);
@@ -170,6 +185,75 @@ fn change_that_is_confirmed_is_kept() {
 }
 
 #[test]
+fn confirmed_change_that_cannot_be_written_down_is_no_success() {
+    let mut scene = Scene::new("unwritten", 600_000);
+    scene.until_it_waits();
+    let state = scene.state();
+    // No file can take its place.
+    fs::create_dir_all(state.host_folder().join("applied.json/x")).unwrap();
+    let report = confirm(&state).unwrap_err();
+    let text = report.to_string();
+    assert!(
+        text.contains("applied.json") && text.contains("narrows recover"),
+        "{text}"
+    );
+    assert_eq!(crate::error::exit_of(&[report]) as u8, 1);
+    assert_eq!(scene.word(), "state-unwritable");
+    // It stays, and recovery only takes the journal away.
+    assert_eq!(scene.folder.journals(), 1);
+    let now = scene.hands().machine().now;
+    assert!(recovered(&state, &mut scene.hands()).left.is_empty());
+    assert_eq!(scene.folder.journals(), 0);
+    assert_eq!(scene.hands().machine().now, now);
+    assert!(now.pfs.values().all(|pf| pf.count == 2));
+}
+
+#[test]
+fn confirmed_change_whose_process_dies_is_no_success() {
+    let mut scene = Scene::new("died", 600_000);
+    scene.until_it_waits();
+    // The child cannot read its machine any more, and panics.
+    fs::write(scene.folder.0.join("machine.json"), "{").unwrap();
+    let report = confirm(&scene.state()).unwrap_err();
+    assert!(report.to_string().contains("without a word"), "{report}");
+    assert!(!scene.child.wait().unwrap().success());
+    assert_eq!(scene.folder.journals(), 1);
+}
+
+#[test]
+fn release_that_nobody_confirms_undoes_itself() {
+    let folder = Folder::new("release-undone");
+    let state = folder.state();
+    let mut machine = machine();
+    machine.now.boot = boot(&SysRoot::default()).unwrap();
+    super::machine_test::Ask::of(2, 0)
+        .run(&mut machine, &state)
+        .unwrap();
+    let before = machine.now.clone();
+    let job = Job {
+        planner: &planner(0, 0),
+        shown: None,
+        verb: Verb::Release,
+        file: None,
+        is_stopped: &|| false,
+    };
+    let mut ready = loop {
+        match prepare(&mut machine, &state, &job) {
+            // Another test's child may have the lock's descriptor for a moment.
+            Err(reports) if ids(&reports).contains("host-busy") => std::thread::yield_now(),
+            ready => break ready.unwrap(),
+        }
+    };
+    let within = Duration::from_millis(1);
+    let done = keep_if_confirmed(&mut machine, &state, &mut ready, &job, within, &mut |_| {});
+    assert!(ids(&done.unwrap_err()).contains("not-confirmed"));
+    for (pf, facts) in &before.pfs {
+        assert_eq!(machine.now.pfs[pf].count, facts.count);
+    }
+    assert!(state.baseline().unwrap().is_some() && state.applied().unwrap().is_some());
+}
+
+#[test]
 fn change_that_nobody_confirms_undoes_itself() {
     let mut scene = Scene::new("undone", 100);
     assert_eq!(scene.word(), "not-confirmed");
@@ -187,20 +271,9 @@ fn change_whose_child_is_killed_is_undone_by_recovery() {
     scene.child.kill().unwrap();
     scene.child.wait().unwrap();
     let state = scene.state();
-    let left = state.left_behind(&SysRoot::default()).unwrap();
-    let [Left::Host(remains)] = left.as_slice() else {
-        panic!("{left:?}");
-    };
     let refused = confirm(&state).unwrap_err();
     assert_eq!(refused.id, ErrorId::NothingToConfirm);
-    let mut hands = scene.hands();
-    let recovered = loop {
-        match recover_host(&mut hands, &state, remains, false, &mut |_| {}) {
-            // Another test's child may have the lock's descriptor for a moment.
-            Err(report) if report.id == ErrorId::HostBusy => std::thread::yield_now(),
-            recovered => break recovered.unwrap(),
-        }
-    };
+    let recovered = recovered(&state, &mut scene.hands());
     assert!(recovered.left.is_empty(), "{:?}", recovered.left);
     assert!(!recovered.steps.is_empty());
     assert_eq!(scene.hands().machine().now, scene.before);

@@ -34,7 +34,11 @@ pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
     pub(super) fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("narrows-vf-{}-{name}", std::process::id()));
+        Self::within(&std::env::temp_dir(), name)
+    }
+
+    pub(super) fn within(place: &Path, name: &str) -> Self {
+        let folder = place.join(format!("narrows-vf-{}-{name}", std::process::id()));
         fs::remove_dir_all(&folder).ok();
         fs::create_dir(&folder).unwrap();
         Self(folder)

@@ -13,6 +13,8 @@ mod functions;
 mod hands;
 mod holders;
 mod import;
+#[cfg(test)]
+mod interleaved_test;
 pub mod lease;
 #[cfg(test)]
 mod machine_test;
@@ -32,6 +34,8 @@ mod stop;
 mod undo;
 mod users;
 mod verify;
+#[cfg(test)]
+mod world_test;
 
 pub use self::{
     apply::{Applied, Job, Planned, Planner, Shown, Verb, run},

@@ -151,7 +151,7 @@ fn spoiled_vfs_are_clean_again_whichever_step_of_their_return_the_keeper_is_kill
         let mut guest = Attacker::start(&file);
         hostile::spoil(&mut guest, 1, Kind::Nic, number);
         hostile::spoil(&mut guest, 2, Kind::Nvme(2), number);
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             guest.guest.signal("TERM");
         } else {
             guest.begin("off");

@@ -55,7 +55,7 @@ fn fifty_leases_leave_nothing() {
 fn hostile_lease(pool: &str, kind: Kind, how: usize) {
     let mut guest = Attacker::start(&hostile::file("hostile").pool(pool));
     hostile::spoil(&mut guest, 1, kind, how);
-    if kind == Kind::Nic || how % 4 != 0 {
+    if kind == Kind::Nic || !how.is_multiple_of(4) {
         guest.begin("off");
     } else {
         guest.guest.signal("TERM");

@@ -1,0 +1,711 @@
+//! A host with guests that begin, end, are killed, and die half way, under host files that change and boots that end: what
+//! `narrows run`, `recover`, `vf return` and `host apply` do with VFs, on the machine of the models, with the records of a
+//! real state folder.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use iommu::{
+    bdf::Bdf,
+    bind::{Binding, VFIO_PCI},
+    fake::FakeHost,
+    sysfs::SysRoot,
+    topology::Mac,
+};
+
+use super::{
+    Job, Unfinished, Verb, finish_leases,
+    lease::{bound, claim, give_back, give_back_gone, take},
+    machine_test::{Dies, Folder, Mortal, NIC, NVME, bdf, machine},
+    planning, recover_host, run,
+};
+use crate::{
+    error::Report,
+    spec::{
+        PoolWish,
+        host::{HostSpec, Mbps, Profiles},
+    },
+    sriov::{
+        Hands as _, Holder, KindFacts, LeaseTerms, Namespace, NamespaceId, NamespaceState,
+        NvmeFacts, Observed, PoolsView, Step, VfState, candidates, desired, held, model::Machine,
+    },
+    state::{Changes, Identity, InUse, Journal, Left, ProcessId, State, Taken},
+};
+
+/// No process has this id.
+const NOBODY: ProcessId = ProcessId {
+    pid: (1 << 22) + 1,
+    start: 1,
+};
+
+/// A namespace that the host file says several VFs may see.
+pub(super) const SHARED: u32 = 4;
+const SIZE: u64 = 1 << 20;
+const BLOCK: u32 = 512;
+
+/// A guest with a VF, as the process that runs it knows it.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) guest: String,
+    pub(super) terms: LeaseTerms,
+    boot: String,
+    /// `None` once its process is gone.
+    lock: Option<InUse>,
+    /// What it is about to change: a file, until all is given back.
+    journal: Journal,
+}
+
+impl Run {
+    /// Its process is gone, and its journal is there.
+    fn dies(&mut self) {
+        self.lock = None;
+        self.journal
+            .update(|changes| changes.owner = NOBODY)
+            .unwrap();
+    }
+}
+
+/// The host.
+pub(super) struct World {
+    folder: Folder,
+    pub(super) state: State,
+    pub(super) machine: Machine,
+    /// The file that was applied last.
+    spec: HostSpec,
+    profiles: Profiles,
+    pub(super) runs: Vec<Run>,
+    /// The terms that were on each lease when it was claimed.
+    pub(super) granted: BTreeMap<(Bdf, u32), LeaseTerms>,
+    /// How many leases there were: each is another tenancy.
+    tenancies: u32,
+    /// The tenancy of each lease on record.
+    tenants: BTreeMap<(Bdf, u32), String>,
+    boots: u32,
+    /// That file's number.
+    number: u8,
+}
+
+/// What has been found wrong.
+pub(super) type Verdict = Result<(), String>;
+
+/// The host file of a number: each is a way of cutting the same two PFs.
+pub(super) fn file(number: u8) -> String {
+    let bit = |at: u8| number >> at & 1 == 1;
+    let vlan = if bit(0) { "vlan = 101\n" } else { "" };
+    let mac = if bit(1) { "mac = \"none\"\n" } else { "" };
+    let (nics, more) = if bit(2) { ("0", "1-2") } else { ("0-1", "2") };
+    let (a, b) = if bit(3) { (1, 0) } else { (0, 1) };
+    let erase = if bit(4) { "overwrite" } else { "auto" };
+    let (disks, rest) = if bit(5) { ("0", "1-2") } else { ("0-1", "2") };
+    let shared = match (bit(6), disks) {
+        (false, _) => String::new(),
+        // Of one pool.
+        (true, "0") => namespace("s", SHARED, "1-2\"\nshared = true\n#\""),
+        (true, _) => namespace("s", SHARED, "0-1\"\nshared = true\n#\""),
+    };
+    format!(
+        "[[pool]]\nname = \"one\"\nkind = \"nic\"\n{vlan}\
+         [[pool]]\nname = \"two\"\nkind = \"nic\"\n{mac}\
+         [[pool]]\nname = \"disk\"\nkind = \"nvme\"\nerase = \"{erase}\"\naccept = [\"nvme-vf-manages\"]\n\
+         [[pool]]\nname = \"more\"\nkind = \"nvme\"\naccept = [\"nvme-vf-manages\"]\n\
+         [[pf]]\nbdf = \"{NIC}\"\nvfs = 3\npools = {{ one = \"{nics}\", two = \"{more}\" }}\n\
+         [[pf]]\nserial = \"one\"\nvfs = 3\npools = {{ disk = \"{disks}\", more = \"{rest}\" }}\n{}{}{shared}",
+        namespace("a", 2, &a.to_string()),
+        namespace("b", 3, &b.to_string()),
+    )
+}
+
+fn namespace(name: &str, nsid: u32, vfs: &str) -> String {
+    format!("[[pf.namespace]]\nname = \"{name}\"\nnsid = {nsid}\nvfs = \"{vfs}\"\n")
+}
+
+fn host() -> Machine {
+    let mut host = machine();
+    for facts in host.now.pfs.values_mut() {
+        facts.driver = Some(match &mut facts.kind {
+            KindFacts::Nic(nic) => {
+                nic.link = Some(Mbps(1000));
+                "igb".to_owned()
+            }
+            KindFacts::Nvme(nvme) => {
+                for nsid in 1..=SHARED {
+                    let one = Namespace {
+                        size: SIZE,
+                        block: BLOCK,
+                        is_shared: nsid == SHARED,
+                        id: NamespaceId::Nguid(format!("{nsid:032x}")),
+                        attached: (nsid == 1).then_some(0).into_iter().collect(),
+                        block_device: None,
+                    };
+                    nvme.namespaces.insert(nsid, one);
+                }
+                "nvme".to_owned()
+            }
+            KindFacts::Other => continue,
+        });
+    }
+    host
+}
+
+fn parsed(text: &str) -> HostSpec {
+    HostSpec::parse(Path::new("host.toml"), text).unwrap_or_else(|e| panic!("{text}\n{e:#?}"))
+}
+
+impl World {
+    /// A host to which the file of this number was applied.
+    pub(super) fn new(name: &str, number: u8) -> Self {
+        // Each change of a record is synced, which a disk takes its time for.
+        let memory = Path::new("/dev/shm");
+        let folder = match memory.is_dir() {
+            true => Folder::within(memory, name),
+            false => Folder::new(name),
+        };
+        let mut world = Self {
+            state: folder.state(),
+            folder,
+            machine: host(),
+            spec: parsed(&file(number)),
+            profiles: Profiles::built_in(),
+            runs: Vec::new(),
+            granted: BTreeMap::new(),
+            tenancies: 0,
+            tenants: BTreeMap::new(),
+            boots: 0,
+            number,
+        };
+        world.apply(number, None);
+        assert_eq!(world.machine.now.pfs[&bdf(NIC)].count, 3);
+        world
+    }
+
+    /// Does `work` with hands that die at a step; `None` where they did.
+    fn with<T>(
+        machine: &mut Machine,
+        dies: Option<Dies>,
+        work: impl FnOnce(&mut Mortal<'_>) -> T,
+    ) -> Option<T> {
+        let dies = dies.unwrap_or(Dies::Before(usize::MAX));
+        let mut hands = Mortal {
+            machine,
+            dies,
+            steps: 0,
+        };
+        catch_unwind(AssertUnwindSafe(|| work(&mut hands))).ok()
+    }
+
+    /// `narrows host apply`: with this file from now on, unless it is refused.
+    pub(super) fn apply(&mut self, number: u8, dies: Option<Dies>) {
+        let text = file(number);
+        let spec = parsed(&text);
+        let planner = planning(&spec, &self.profiles);
+        let job = Job {
+            planner: &planner,
+            shown: None,
+            verb: Verb::Apply,
+            file: Some((Path::new("host.toml"), &text)),
+            is_stopped: &|| false,
+        };
+        let state = &self.state;
+        let applied = Self::with(&mut self.machine, dies, |hands| {
+            run(hands, state, &job, &mut |_| {})
+        });
+        if matches!(applied, Some(Ok(_))) {
+            self.spec = parsed(&text);
+            self.number = number;
+        }
+    }
+
+    /// Asks `f` with what the host is, as the verbs read it.
+    fn view<T>(&mut self, f: impl FnOnce(&PoolsView<'_>) -> T) -> Option<T> {
+        let observed = self.machine.observe().ok()?;
+        let records = self.state.records(&observed).ok()?;
+        let desired = desired(&self.spec, &observed, &records, &self.profiles).ok()?;
+        // Whose journal is there is not to be had before `recover`.
+        let dead = self.runs.iter().filter(|run| run.lock.is_none());
+        let withheld = dead
+            .map(|run| (run.terms.vf, "it is not recovered".to_owned()))
+            .collect();
+        Some(f(&PoolsView {
+            spec: &self.spec,
+            desired: &desired,
+            observed: &observed,
+            records: &records,
+            withheld: &withheld,
+        }))
+    }
+
+    /// `narrows run`, up to the guest's first instruction. The steps of it count for `dies`.
+    pub(super) fn start(
+        &mut self,
+        guest: &str,
+        pool: &str,
+        keep: bool,
+        dies: Option<Dies>,
+    ) -> Verdict {
+        // Its name is taken, or its journal is there; or that of an apply, which is about all VFs here.
+        if self.runs.iter().any(|run| run.guest == guest) || self.has_dead_apply() {
+            return Ok(());
+        }
+        let wish = PoolWish {
+            pool: pool.to_owned(),
+            numa: None,
+            home: None,
+            min_link: None,
+            keep,
+        };
+        let found = self.view(|view| candidates(guest, &wish, view, &[].into()));
+        let Some(terms) = found
+            .and_then(Result::ok)
+            .and_then(|all| all.into_iter().next())
+        else {
+            return Ok(());
+        };
+        let Ok(lock) = InUse::take(&self.state, terms.vf, guest) else {
+            return Ok(());
+        };
+        let (pf, index) = (terms.pf, terms.index);
+        let had = self.lease_of(pf, index);
+        let holder = Holder {
+            pid: NOBODY.pid,
+            start: NOBODY.start,
+            boot: self.machine.now.boot.clone(),
+        };
+        if claim(&self.state, guest, &holder, &terms).is_err() {
+            return Ok(());
+        }
+        if let Some(run) = self.runs.iter().find(|run| run.terms.vf == terms.vf) {
+            return Err(format!(
+                "{guest} has claimed {}, which {} has",
+                terms.vf, run.guest
+            ));
+        }
+        if had.is_none() {
+            self.tenancies += 1;
+            let tenant = format!("{guest}, lease {}", self.tenancies);
+            self.tenants.insert((pf, index), tenant);
+        }
+        self.granted.insert((pf, index), terms.clone());
+        if dies == Some(Dies::Before(0)) {
+            // The journal is written after the claim.
+            return Ok(());
+        }
+        let journal = self.journal(guest, &terms);
+        let state = &self.state;
+        let taken = Self::with(&mut self.machine, dies, |hands| {
+            take(hands, state, guest, &terms)
+        });
+        let mut run = Run {
+            guest: guest.to_owned(),
+            boot: self.machine.now.boot.clone(),
+            terms,
+            lock: Some(lock),
+            journal,
+        };
+        match taken {
+            None => {
+                run.dies();
+                self.runs.push(run);
+            }
+            Some(Err(_)) => self.end(run, None),
+            Some(Ok(())) => {
+                bound(&self.state, &run.terms).map_err(|report| report.to_string())?;
+                self.runs.push(run);
+                self.first_instruction(guest)?;
+                self.is_used(guest);
+            }
+        }
+        Ok(())
+    }
+
+    /// Written down by this process, which is alive.
+    fn journal(&self, guest: &str, terms: &LeaseTerms) -> Journal {
+        let (pf, vf) = (terms.pf.to_string(), terms.vf.to_string());
+        let fake = FakeHost::new(self.folder.0.join("root"));
+        let root = fake.pf(&pf, 12).vf(&vf, &pf, 13).write().unwrap();
+        let taken = Taken {
+            binding: Binding::plan(&root, terms.vf, VFIO_PCI).unwrap(),
+            device: Identity::default(),
+            before: None,
+            lease: Some(terms.clone()),
+        };
+        let real = SysRoot::default();
+        let owner = ProcessId::of(&real, std::process::id()).unwrap().unwrap();
+        let boot = real.read_text("proc/sys/kernel/random/boot_id").unwrap();
+        let changes = Changes::new(guest, owner, boot, vec![taken], None);
+        Journal::begin(&self.state, changes).unwrap()
+    }
+
+    fn has_dead_apply(&self) -> bool {
+        let nowhere = SysRoot::new("/nonexistent");
+        let left = self.state.left_behind(&nowhere).unwrap_or_default();
+        left.iter().any(|left| matches!(left, Left::Host(_)))
+    }
+
+    fn lease_of(&self, pf: Bdf, index: u32) -> Option<String> {
+        let records = self.state.records(&self.machine.now).ok()?;
+        let lease = records.vf(pf, index)?.lease.clone()?;
+        Some(lease.guest)
+    }
+
+    fn nvme(&mut self) -> &mut NvmeFacts {
+        match &mut self.machine.now.pfs.get_mut(&bdf(NVME)).unwrap().kind {
+            KindFacts::Nvme(nvme) => nvme,
+            KindFacts::Nic(_) | KindFacts::Other => panic!("no NVMe"),
+        }
+    }
+
+    /// Whether what the guest finds is nobody else's.
+    fn first_instruction(&mut self, guest: &str) -> Verdict {
+        let run = self.runs.iter().find(|run| run.guest == guest).unwrap();
+        let terms = run.terms.clone();
+        let tenant = self.tenants[&(terms.pf, terms.index)].clone();
+        if let Some(cntlid) = terms.cntlid {
+            for (nsid, namespace) in self.nvme().namespaces.clone() {
+                if !namespace.attached.contains(&cntlid) {
+                    continue;
+                }
+                if !terms.namespaces.iter().any(|its| its.nsid == nsid) {
+                    return Err(format!(
+                        "{guest} sees namespace {nsid}, which is not its own"
+                    ));
+                }
+                let data = self.machine.data.get(&(terms.pf, nsid));
+                if nsid != SHARED && data.is_some_and(|whose| *whose != tenant) {
+                    return Err(format!(
+                        "{tenant} finds on namespace {nsid} the data of {data:?}"
+                    ));
+                }
+                if nsid != SHARED && !terms.keep && namespace.block != BLOCK {
+                    return Err(format!("{tenant} finds namespace {nsid} in another format"));
+                }
+            }
+        } else {
+            let facts = &self.machine.now.pfs[&terms.pf];
+            let vf = facts.vfs.iter().find(|vf| vf.index == terms.index);
+            let is = vf.and_then(|vf| vf.nic).ok_or("its VF is gone")?;
+            if let Some(mac) = is.mac
+                && let Some(of) = own_mac_of(mac)
+                && of != guest
+            {
+                return Err(format!("{guest} has the address that {of} has set"));
+            }
+            let vlan = |of: Option<crate::spec::host::Vlan>| of.map_or(0, |vlan| vlan.id);
+            if vlan(is.vlan) != vlan(terms.leased.vlan) {
+                return Err(format!("{guest} is in VLAN {}", vlan(is.vlan)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a guest does: it writes, gives its namespaces another format, and takes an address where none is set.
+    fn is_used(&mut self, guest: &str) {
+        let run = self.runs.iter().find(|run| run.guest == guest).unwrap();
+        let (pf, index) = (run.terms.pf, run.terms.index);
+        let tenant = self.tenants[&(pf, index)].clone();
+        if let Some(cntlid) = run.terms.cntlid {
+            let mut written = Vec::new();
+            for (nsid, namespace) in &mut self.nvme().namespaces {
+                if namespace.attached.contains(&cntlid) && *nsid != SHARED {
+                    written.push(*nsid);
+                    namespace.block = 4096;
+                }
+            }
+            for nsid in written {
+                self.machine.data.insert((pf, nsid), tenant.clone());
+            }
+        } else if run.terms.leased.mac.is_none() {
+            let facts = self.machine.now.pfs.get_mut(&pf).unwrap();
+            let vf = facts.vfs.iter_mut().find(|vf| vf.index == index);
+            if let Some(nic) = vf.and_then(|vf| vf.nic.as_mut()) {
+                nic.mac = Some(own_mac(guest));
+            }
+        }
+    }
+
+    /// The guest ends by itself; the run gives its VF back, as long as it lives.
+    pub(super) fn stop(&mut self, guest: &str, dies: Option<Dies>) {
+        let is_it = |run: &Run| run.guest == guest && run.lock.is_some();
+        if let Some(at) = self.runs.iter().position(is_it) {
+            let run = self.runs.remove(at);
+            self.end(run, dies);
+        }
+    }
+
+    fn end(&mut self, mut run: Run, dies: Option<Dies>) {
+        let state = &self.state;
+        let returned = Self::with(&mut self.machine, dies, |hands| {
+            give_back(hands, state, &run.guest, &run.terms, &mut |_| {})
+        });
+        if returned.is_some() {
+            run.journal.remove().unwrap();
+        } else {
+            run.dies();
+            self.runs.push(run);
+        }
+    }
+
+    /// The run's processes are killed; its journal is there.
+    pub(super) fn kill(&mut self, guest: &str) {
+        for run in self.runs.iter_mut().filter(|run| run.guest == guest) {
+            run.dies();
+        }
+    }
+
+    /// The machine is switched off. Some drives keep what is attached to what.
+    pub(super) fn reboot(&mut self, forgets: bool) {
+        self.boots += 1;
+        self.runs.iter_mut().for_each(Run::dies);
+        for facts in self.machine.now.pfs.values_mut() {
+            facts.count = 0;
+            facts.vfs.clear();
+            facts.is_probed = Some(true);
+            if let KindFacts::Nic(nic) = &mut facts.kind {
+                nic.is_up = false;
+            }
+        }
+        self.machine.now.boot = format!("boot-{}", self.boots + 1);
+        self.machine.reset_primary(bdf(NVME));
+        let nvme = self.nvme();
+        nvme.secondaries.iter_mut().for_each(|one| one.vf = 0);
+        for (nsid, namespace) in &mut nvme.namespaces {
+            if forgets {
+                namespace.attached = (*nsid == 1).then_some(0).into_iter().collect();
+            }
+        }
+    }
+
+    fn is_there(&self, vf: Bdf) -> bool {
+        let mut pfs = self.machine.now.pfs.values();
+        pfs.any(|pf| pf.vfs.iter().any(|its| its.bdf == vf))
+    }
+
+    /// `narrows recover`: applies, then runs by their journals, then what no journal tells of.
+    pub(super) fn recover(&mut self, dies: Option<Dies>) {
+        let nowhere = SysRoot::new("/nonexistent");
+        for left in self.state.left_behind(&nowhere).unwrap_or_default() {
+            if let Left::Host(remains) = left {
+                // What is left of it is for another time.
+                let state = &self.state;
+                recover_host(&mut self.machine, state, &remains, false, &mut |_| {}).ok();
+            }
+        }
+        let dead = |run: &Run| run.lock.is_none();
+        while let Some(at) = self.runs.iter().position(dead) {
+            let run = self.runs.remove(at);
+            let boot = self.machine.now.boot.clone();
+            let is_there = run.boot == boot && self.is_there(run.terms.vf);
+            let state = &self.state;
+            let done = Self::with(&mut self.machine, dies, |hands| {
+                let Run { guest, terms, .. } = &run;
+                match is_there {
+                    true => give_back(hands, state, guest, terms, &mut |_| {}),
+                    false => give_back_gone(hands, state, guest, &boot, terms, &mut |_| {}),
+                }
+            });
+            if done.is_none() {
+                self.runs.push(run);
+                return;
+            }
+            run.journal.remove().unwrap();
+        }
+        let Some(terms) = self.terms_of_all() else {
+            return;
+        };
+        let (state, now) = (&self.state, self.machine.now.clone());
+        Self::with(&mut self.machine, dies, |hands| {
+            finish_leases(hands, state, false, &mut |hands, one| {
+                finish(hands, state, &now, &terms, one)
+            })
+        });
+    }
+
+    /// On which terms each lease on record is ended: as `lease::finish` and `lease::return_lease` find them.
+    fn terms_of_all(&mut self) -> Option<BTreeMap<Bdf, (String, LeaseTerms)>> {
+        let vfs: Vec<Bdf> = self
+            .machine
+            .now
+            .pfs
+            .values()
+            .flat_map(|pf| &pf.vfs)
+            .map(|vf| vf.bdf)
+            .collect();
+        self.view(|view| {
+            let all = vfs
+                .iter()
+                .filter_map(|vf| Some((*vf, held(*vf, view).ok()?)));
+            all.collect()
+        })
+    }
+
+    /// `narrows vf return` of the VF of this index.
+    pub(super) fn return_lease(&mut self, pf: Bdf, index: u32, dies: Option<Dies>) {
+        let vf = self.machine.now.pfs[&pf]
+            .vfs
+            .iter()
+            .find(|vf| vf.index == index);
+        let Some(vf) = vf.map(|vf| vf.bdf) else {
+            return;
+        };
+        let Some((guest, terms)) = self.terms_of_all().and_then(|mut all| all.remove(&vf)) else {
+            return;
+        };
+        if self.runs.iter().any(|run| run.terms.vf == vf) {
+            return;
+        }
+        let Ok(_lock) = InUse::take(&self.state, vf, "returned") else {
+            return;
+        };
+        let state = &self.state;
+        Self::with(&mut self.machine, dies, |hands| {
+            give_back(hands, state, &guest, &terms, &mut |_| {})
+        });
+    }
+
+    /// All guests end, what is left is put right, and kept leases are returned: then all is free, clean and erased.
+    pub(super) fn settle(&mut self) -> Verdict {
+        let guests: Vec<String> = self.runs.iter().map(|run| run.guest.clone()).collect();
+        for guest in guests {
+            self.stop(&guest, None);
+        }
+        // As at boot: what is left first, then the file; what that could not finish before, afterwards.
+        self.recover(None);
+        self.apply(self.number, None);
+        self.recover(None);
+        let leases = |world: &Self| -> Result<Vec<(Bdf, u32)>, String> {
+            let records = world.state.records(&world.machine.now);
+            let records = records.map_err(|report| report.to_string())?;
+            let pairs = records.pfs.iter().flat_map(|(pf, kept)| {
+                let has = kept.vfs.iter().filter(|(_, vf)| vf.lease.is_some());
+                has.map(|(index, _)| (*pf, *index))
+            });
+            Ok(pairs.collect())
+        };
+        for (pf, index) in leases(self)? {
+            self.return_lease(pf, index, None);
+        }
+        self.apply(self.number, None);
+        if let Some((pf, index)) = leases(self)?.first() {
+            return Err(format!("the lease of VF {index} of {pf} does not end"));
+        }
+        let records = self.state.records(&self.machine.now);
+        let records = records.map_err(|report| report.to_string())?;
+        for (pf, kept) in &records.pfs {
+            let vfs = kept.vfs.iter();
+            if let Some((index, vf)) = vfs.clone().find(|(_, vf)| vf.state != VfState::Clean) {
+                return Err(format!("VF {index} of {pf} stays {}", vf.state));
+            }
+            let mut namespaces = kept.namespaces.iter();
+            let dirty = namespaces.find(|(_, one)| one.state != NamespaceState::Clean);
+            if let Some((nsid, one)) = dirty {
+                return Err(format!("namespace {nsid} stays {:?}", one.state));
+            }
+        }
+        match self.machine.data.first_key_value() {
+            None => Ok(()),
+            Some(((_, nsid), whose)) => Err(format!(
+                "namespace {nsid} counts as clean, with the data of {whose}"
+            )),
+        }
+    }
+
+    /// What holds at all times.
+    pub(super) fn check(&mut self) -> Verdict {
+        let records = self
+            .state
+            .records(&self.machine.now)
+            .map_err(|report| report.to_string())?;
+        let mut of_vf: BTreeMap<Bdf, String> = BTreeMap::new();
+        let mut of_namespace: BTreeMap<u32, String> = BTreeMap::new();
+        let pairs = records
+            .pfs
+            .iter()
+            .flat_map(|(pf, kept)| kept.vfs.iter().map(move |vf| (*pf, vf)));
+        for (pf, (index, record)) in pairs {
+            let Some(lease) = &record.lease else { continue };
+            let whose = format!("{}, by VF {index} of {pf}", lease.guest);
+            if record.state != VfState::Absent
+                && let Some(other) = of_vf.insert(record.bdf, whose.clone())
+            {
+                return Err(format!("{} has two leases: {other}; {whose}", record.bdf));
+            }
+            let granted = self.granted.get(&(pf, *index));
+            for its in granted.iter().flat_map(|terms| &terms.namespaces) {
+                if !its.is_shared
+                    && let Some(other) = of_namespace.insert(its.nsid, whose.clone())
+                {
+                    return Err(format!(
+                        "namespace {} has two leases: {other}; {whose}",
+                        its.nsid
+                    ));
+                }
+            }
+        }
+        for (at, run) in self.runs.iter().enumerate() {
+            let twice = self.runs[..at]
+                .iter()
+                .find(|other| other.terms.vf == run.terms.vf);
+            if let Some(other) = twice {
+                return Err(format!(
+                    "{} and {} have {}",
+                    other.guest, run.guest, run.terms.vf
+                ));
+            }
+            if run.lock.is_some()
+                && records
+                    .vf(run.terms.pf, run.terms.index)
+                    .is_none_or(|vf| vf.lease.is_none())
+            {
+                return Err(format!(
+                    "{} runs without a lease of {}",
+                    run.guest, run.terms.vf
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As `lease::finish` does it.
+fn finish(
+    hands: &mut dyn crate::sriov::Hands,
+    state: &State,
+    now: &Observed,
+    all: &BTreeMap<Bdf, (String, LeaseTerms)>,
+    one: &Unfinished,
+) -> Vec<Report> {
+    let Some((guest, mut terms)) = all.get(&one.record.bdf).cloned() else {
+        return Vec::new();
+    };
+    terms.keep = one.record.lease.as_ref().is_some_and(|lease| lease.keep);
+    let is_there = now.pfs[&one.pf]
+        .vfs
+        .iter()
+        .any(|vf| vf.bdf == one.record.bdf);
+    if !is_there {
+        let _unfinished = give_back_gone(hands, state, &guest, &now.boot, &terms, &mut |_| {});
+        return Vec::new();
+    }
+    let (pf, index, vf) = (one.pf, one.index, Some(one.record.bdf));
+    if hands
+        .carry_out(&Step::Reset { pf, index, vf }, &mut |_| {})
+        .is_ok()
+    {
+        let _unfinished = give_back(hands, state, &guest, &terms, &mut |_| {});
+    }
+    Vec::new()
+}
+
+/// The address that a guest gives itself.
+fn own_mac(guest: &str) -> Mac {
+    Mac([2, 0xaa, 0, 0, 0, guest.bytes().next().unwrap()])
+}
+
+fn own_mac_of(mac: Mac) -> Option<String> {
+    let [2, 0xaa, 0, 0, 0, name] = mac.0 else {
+        return None;
+    };
+    Some(char::from(name).to_string())
+}

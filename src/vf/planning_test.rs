@@ -151,6 +151,7 @@ fn adopted_vf_that_a_guest_keeps_is_reset_after_a_boot() {
                 keep: true,
                 since: "t".to_owned(),
                 run: None,
+                terms: crate::sriov::LeaseTerms::plain(nic, vf, 0),
             });
             Ok(())
         })

@@ -17,20 +17,19 @@ use iommu::{
 };
 
 use super::{
-    Job, Unfinished, Verb, finish_leases,
-    lease::{bound, claim, give_back, give_back_gone, take},
+    Job, Verb, finish_leases,
+    lease::{bound, claim, erase_ownerless, finish, give_back, give_back_gone, return_lease, take},
     machine_test::{Dies, Folder, Mortal, NIC, NVME, bdf, machine},
     planning, recover_host, run,
 };
 use crate::{
-    error::Report,
     spec::{
         PoolWish,
         host::{HostSpec, Mbps, Profiles},
     },
     sriov::{
         Hands as _, Holder, KindFacts, LeaseTerms, Namespace, NamespaceId, NamespaceState,
-        NvmeFacts, Observed, PoolsView, Step, VfState, candidates, desired, held, model::Machine,
+        NvmeFacts, PoolsView, VfState, candidates, desired, model::Machine,
     },
     state::{Changes, Identity, InUse, Journal, Left, ProcessId, State, Taken},
 };
@@ -135,6 +134,8 @@ fn host() -> Machine {
                     let one = Namespace {
                         size: SIZE,
                         block: BLOCK,
+                        metadata: 0,
+                        protection: 0,
                         is_shared: nsid == SHARED,
                         id: NamespaceId::Nguid(format!("{nsid:032x}")),
                         attached: (nsid == 1).then_some(0).into_iter().collect(),
@@ -511,56 +512,32 @@ impl World {
             }
             run.journal.remove().unwrap();
         }
-        let Some(terms) = self.terms_of_all() else {
-            return;
-        };
         let (state, now) = (&self.state, self.machine.now.clone());
         Self::with(&mut self.machine, dies, |hands| {
-            finish_leases(hands, state, false, &mut |hands, one| {
-                finish(hands, state, &now, &terms, one)
-            })
+            let finished = finish_leases(hands, state, false, &mut |hands, one| {
+                let vfs = &now.pfs[&one.pf].vfs;
+                let is_there = vfs.iter().any(|vf| vf.bdf == one.record.bdf);
+                let _unfinished = finish(hands, state, one, is_there, &mut |_| {});
+                Vec::new()
+            });
+            let erased = erase_ownerless(hands, state, false, &mut |_| {});
+            (finished.is_ok(), erased.is_ok())
         });
-    }
-
-    /// On which terms each lease on record is ended: as `lease::finish` and `lease::return_lease` find them.
-    fn terms_of_all(&mut self) -> Option<BTreeMap<Bdf, (String, LeaseTerms)>> {
-        let vfs: Vec<Bdf> = self
-            .machine
-            .now
-            .pfs
-            .values()
-            .flat_map(|pf| &pf.vfs)
-            .map(|vf| vf.bdf)
-            .collect();
-        self.view(|view| {
-            let all = vfs
-                .iter()
-                .filter_map(|vf| Some((*vf, held(*vf, view).ok()?)));
-            all.collect()
-        })
     }
 
     /// `narrows vf return` of the VF of this index.
     pub(super) fn return_lease(&mut self, pf: Bdf, index: u32, dies: Option<Dies>) {
-        let vf = self.machine.now.pfs[&pf]
-            .vfs
-            .iter()
-            .find(|vf| vf.index == index);
-        let Some(vf) = vf.map(|vf| vf.bdf) else {
-            return;
-        };
-        let Some((guest, terms)) = self.terms_of_all().and_then(|mut all| all.remove(&vf)) else {
+        let records = self.state.records(&self.machine.now).ok();
+        let record = records.and_then(|records| records.vf(pf, index).cloned());
+        let Some(vf) = record.filter(|vf| vf.lease.is_some()).map(|vf| vf.bdf) else {
             return;
         };
         if self.runs.iter().any(|run| run.terms.vf == vf) {
             return;
         }
-        let Ok(_lock) = InUse::take(&self.state, vf, "returned") else {
-            return;
-        };
         let state = &self.state;
         Self::with(&mut self.machine, dies, |hands| {
-            give_back(hands, state, &guest, &terms, &mut |_| {})
+            return_lease(hands, state, vf, &mut |_| {}).is_ok()
         });
     }
 
@@ -666,36 +643,6 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// As `lease::finish` does it.
-fn finish(
-    hands: &mut dyn crate::sriov::Hands,
-    state: &State,
-    now: &Observed,
-    all: &BTreeMap<Bdf, (String, LeaseTerms)>,
-    one: &Unfinished,
-) -> Vec<Report> {
-    let Some((guest, mut terms)) = all.get(&one.record.bdf).cloned() else {
-        return Vec::new();
-    };
-    terms.keep = one.record.lease.as_ref().is_some_and(|lease| lease.keep);
-    let is_there = now.pfs[&one.pf]
-        .vfs
-        .iter()
-        .any(|vf| vf.bdf == one.record.bdf);
-    if !is_there {
-        let _unfinished = give_back_gone(hands, state, &guest, &now.boot, &terms, &mut |_| {});
-        return Vec::new();
-    }
-    let (pf, index, vf) = (one.pf, one.index, Some(one.record.bdf));
-    if hands
-        .carry_out(&Step::Reset { pf, index, vf }, &mut |_| {})
-        .is_ok()
-    {
-        let _unfinished = give_back(hands, state, &guest, &terms, &mut |_| {});
-    }
-    Vec::new()
 }
 
 /// The address that a guest gives itself.

@@ -67,7 +67,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         4 => (guest(), dies()).prop_map(|(guest, dies)| Happens::Stop { guest, dies }),
         1 => guest().prop_map(|guest| Happens::Kill { guest }),
         3 => dies().prop_map(|dies| Happens::Recover { dies }),
-        3 => (file(), dies()).prop_map(|(file, dies)| Happens::Apply { file, dies }),
+        3 => (prop_oneof![3 => file(), 1 => any::<u8>()], dies()).prop_map(|(file, dies)| Happens::Apply { file, dies }),
         1 => any::<bool>().prop_map(|forgets| Happens::Reboot { forgets }),
         2 => (any::<bool>(), 0..3u32, dies()).prop_map(
             |(is_nic, index, dies)| Happens::Return { is_nic, index, dies }
@@ -178,6 +178,7 @@ const MORE: usize = 4;
 const NO_MAC: u8 = 2;
 const SWAPPED: u8 = 8;
 const ONE_DISK: u8 = 32;
+const NO_MORE: u8 = 128;
 
 #[test]
 fn address_that_a_guest_has_set_is_not_the_next_one_s() {
@@ -239,6 +240,36 @@ fn kept_lease_ends_though_its_vf_left_the_pool() {
         apply(ONE_DISK),
     ];
     ordered("left", 0, &all).unwrap();
+}
+
+#[test]
+fn kept_lease_ends_though_its_vf_is_in_no_pool() {
+    let all = [
+        start(0, DISK, true),
+        start(1, DISK, true),
+        stop(0),
+        stop(1),
+        apply(ONE_DISK | NO_MORE),
+        Happens::Return {
+            is_nic: false,
+            index: 1,
+            dies: None,
+        },
+    ];
+    let mut world = World::new("no-pool", 0);
+    for next in all {
+        step(&mut world, next).unwrap();
+    }
+    assert!(
+        !world.is_leased(1),
+        "the lease of a VF in no pool does not end"
+    );
+}
+
+#[test]
+fn what_a_guest_kept_is_returned_though_the_file_changed_while_it_ran() {
+    let all = [start(0, DISK, true), apply(SWAPPED)];
+    ordered("changed", 0, &all).unwrap();
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
@@ -99,6 +100,10 @@ pub(super) fn file(number: u8) -> String {
     let (a, b) = if bit(3) { (1, 0) } else { (0, 1) };
     let erase = if bit(4) { "overwrite" } else { "auto" };
     let (disks, rest) = if bit(5) { ("0", "1-2") } else { ("0-1", "2") };
+    let rest = match bit(7) {
+        false => format!(", more = \"{rest}\""),
+        true => String::new(),
+    };
     let shared = match (bit(6), disks) {
         (false, _) => String::new(),
         // Of one pool.
@@ -111,7 +116,7 @@ pub(super) fn file(number: u8) -> String {
          [[pool]]\nname = \"disk\"\nkind = \"nvme\"\nerase = \"{erase}\"\naccept = [\"nvme-vf-manages\"]\n\
          [[pool]]\nname = \"more\"\nkind = \"nvme\"\naccept = [\"nvme-vf-manages\"]\n\
          [[pf]]\nbdf = \"{NIC}\"\nvfs = 3\npools = {{ one = \"{nics}\", two = \"{more}\" }}\n\
-         [[pf]]\nserial = \"one\"\nvfs = 3\npools = {{ disk = \"{disks}\", more = \"{rest}\" }}\n{}{}{shared}",
+         [[pf]]\nserial = \"one\"\nvfs = 3\npools = {{ disk = \"{disks}\"{rest} }}\n{}{}{shared}",
         namespace("a", 2, &a.to_string()),
         namespace("b", 3, &b.to_string()),
     )
@@ -324,7 +329,9 @@ impl World {
     /// Written down by this process, which is alive.
     fn journal(&self, guest: &str, terms: &LeaseTerms) -> Journal {
         let (pf, vf) = (terms.pf.to_string(), terms.vf.to_string());
-        let fake = FakeHost::new(self.folder.0.join("root"));
+        let place = self.folder.0.join("root");
+        fs::remove_dir_all(&place).ok();
+        let fake = FakeHost::new(place);
         let root = fake.pf(&pf, 12).vf(&vf, &pf, 13).write().unwrap();
         let taken = Taken {
             binding: Binding::plan(&root, terms.vf, VFIO_PCI).unwrap(),
@@ -539,6 +546,11 @@ impl World {
         Self::with(&mut self.machine, dies, |hands| {
             return_lease(hands, state, vf, &mut |_| {}).is_ok()
         });
+    }
+
+    /// Whether an NVMe VF has a lease on record.
+    pub(super) fn is_leased(&self, index: u32) -> bool {
+        self.lease_of(bdf(NVME), index).is_some()
     }
 
     /// All guests end, what is left is put right, and kept leases are returned: then all is free, clean and erased.

@@ -30,7 +30,7 @@ use crate::{
     },
     sriov::{
         Hands as _, Holder, KindFacts, LeaseTerms, Namespace, NamespaceId, NamespaceState,
-        NvmeFacts, PoolsView, VfState, candidates, desired, model::Machine,
+        NvmeFacts, PoolsView, VfRecord, VfState, candidates, desired, model::Machine,
     },
     state::{Changes, Identity, InUse, Journal, Left, ProcessId, State, Taken},
 };
@@ -583,7 +583,9 @@ impl World {
         let records = records.map_err(|report| report.to_string())?;
         for (pf, kept) in &records.pfs {
             let vfs = kept.vfs.iter();
-            if let Some((index, vf)) = vfs.clone().find(|(_, vf)| vf.state != VfState::Clean) {
+            // Nobody is given one that is in no pool, so it need not be clean.
+            let is_not = |vf: &VfRecord| vf.state != VfState::Clean && vf.pool.is_some();
+            if let Some((index, vf)) = vfs.clone().find(|(_, vf)| is_not(vf)) {
                 return Err(format!("VF {index} of {pf} stays {}", vf.state));
             }
             let mut namespaces = kept.namespaces.iter();

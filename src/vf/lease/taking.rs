@@ -203,16 +203,6 @@ fn check_clean(
     guest: &str,
     is_kept: bool,
 ) -> Result<(), Report> {
-    let Some(record) = pf.namespaces.get(&wanted.nsid) else {
-        return Ok(());
-    };
-    let is_its = is_kept
-        && record.last_guest.as_deref() == Some(guest)
-        && record.state == NamespaceState::Dirty
-        && record.id == wanted.id;
-    if record.state == NamespaceState::Clean || is_its {
-        return Ok(());
-    }
     if let Some((other, owner)) = pf.owner_of(wanted.nsid).filter(|(vf, _)| vf.bdf != its_vf) {
         return Err(Report::new(
             ErrorId::LeaseForeign,
@@ -226,6 +216,16 @@ fn check_clean(
                 other.bdf
             ),
         ));
+    }
+    let Some(record) = pf.namespaces.get(&wanted.nsid) else {
+        return Ok(());
+    };
+    let is_its = is_kept
+        && record.last_guest.as_deref() == Some(guest)
+        && record.state == NamespaceState::Dirty
+        && record.id == wanted.id;
+    if record.state == NamespaceState::Clean || is_its {
+        return Ok(());
     }
     let who = record.last_guest.as_deref().unwrap_or("a guest");
     Err(Report::new(

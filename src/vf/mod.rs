@@ -7,6 +7,8 @@ mod boot;
 mod confirm;
 #[cfg(test)]
 mod confirm_test;
+#[cfg(test)]
+mod cuts_test;
 mod erase;
 mod fault;
 mod functions;
@@ -33,6 +35,8 @@ mod shows;
 mod stop;
 mod undo;
 mod users;
+#[cfg(test)]
+mod verdicts_test;
 mod verify;
 #[cfg(test)]
 mod world_test;

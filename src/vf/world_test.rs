@@ -14,23 +14,24 @@ use iommu::{
     bind::{Binding, VFIO_PCI},
     fake::FakeHost,
     sysfs::SysRoot,
-    topology::Mac,
 };
 
 use super::{
-    Job, Verb, finish_leases,
+    Job, Verb,
+    cuts_test::{file, host, parsed},
+    finish_leases,
     lease::{bound, claim, erase_ownerless, finish, give_back, give_back_gone, return_lease, take},
-    machine_test::{Dies, Folder, Mortal, NIC, NVME, bdf, machine},
+    machine_test::{Dies, Folder, Mortal, NIC, NVME, bdf},
     planning, recover_host, run,
 };
 use crate::{
     spec::{
         PoolWish,
-        host::{HostSpec, Mbps, Profiles},
+        host::{HostSpec, Profiles},
     },
     sriov::{
-        Hands as _, Holder, KindFacts, LeaseTerms, Namespace, NamespaceId, NamespaceState,
-        NvmeFacts, PoolsView, VfRecord, VfState, candidates, desired, model::Machine,
+        Hands as _, Holder, KindFacts, LeaseTerms, NvmeFacts, PoolsView, candidates, desired,
+        model::Machine,
     },
     state::{Changes, Identity, InUse, Journal, Left, ProcessId, State, Taken},
 };
@@ -41,11 +42,6 @@ const NOBODY: ProcessId = ProcessId {
     start: 1,
 };
 
-/// A namespace that the host file says several VFs may see.
-pub(super) const SHARED: u32 = 4;
-const SIZE: u64 = 1 << 20;
-const BLOCK: u32 = 512;
-
 /// A guest with a VF, as the process that runs it knows it.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -53,7 +49,7 @@ pub(super) struct Run {
     pub(super) terms: LeaseTerms,
     boot: String,
     /// `None` once its process is gone.
-    lock: Option<InUse>,
+    pub(super) lock: Option<InUse>,
     /// What it is about to change: a file, until all is given back.
     journal: Journal,
 }
@@ -82,83 +78,14 @@ pub(super) struct World {
     /// How many leases there were: each is another tenancy.
     tenancies: u32,
     /// The tenancy of each lease on record.
-    tenants: BTreeMap<(Bdf, u32), String>,
+    pub(super) tenants: BTreeMap<(Bdf, u32), String>,
     boots: u32,
     /// That file's number.
-    number: u8,
+    pub(super) number: u8,
 }
 
 /// What has been found wrong.
 pub(super) type Verdict = Result<(), String>;
-
-/// The host file of a number: each is a way of cutting the same two PFs.
-pub(super) fn file(number: u8) -> String {
-    let bit = |at: u8| number >> at & 1 == 1;
-    let vlan = if bit(0) { "vlan = 101\n" } else { "" };
-    let mac = if bit(1) { "mac = \"none\"\n" } else { "" };
-    let (nics, more) = if bit(2) { ("0", "1-2") } else { ("0-1", "2") };
-    let (a, b) = if bit(3) { (1, 0) } else { (0, 1) };
-    let erase = if bit(4) { "overwrite" } else { "auto" };
-    let (disks, rest) = if bit(5) { ("0", "1-2") } else { ("0-1", "2") };
-    let rest = match bit(7) {
-        false => format!(", more = \"{rest}\""),
-        true => String::new(),
-    };
-    let shared = match (bit(6), disks) {
-        (false, _) => String::new(),
-        // Of one pool.
-        (true, "0") => namespace("s", SHARED, "1-2\"\nshared = true\n#\""),
-        (true, _) => namespace("s", SHARED, "0-1\"\nshared = true\n#\""),
-    };
-    format!(
-        "[[pool]]\nname = \"one\"\nkind = \"nic\"\n{vlan}\
-         [[pool]]\nname = \"two\"\nkind = \"nic\"\n{mac}\
-         [[pool]]\nname = \"disk\"\nkind = \"nvme\"\nerase = \"{erase}\"\naccept = [\"nvme-vf-manages\"]\n\
-         [[pool]]\nname = \"more\"\nkind = \"nvme\"\naccept = [\"nvme-vf-manages\"]\n\
-         [[pf]]\nbdf = \"{NIC}\"\nvfs = 3\npools = {{ one = \"{nics}\", two = \"{more}\" }}\n\
-         [[pf]]\nserial = \"one\"\nvfs = 3\npools = {{ disk = \"{disks}\"{rest} }}\n{}{}{shared}",
-        namespace("a", 2, &a.to_string()),
-        namespace("b", 3, &b.to_string()),
-    )
-}
-
-fn namespace(name: &str, nsid: u32, vfs: &str) -> String {
-    format!("[[pf.namespace]]\nname = \"{name}\"\nnsid = {nsid}\nvfs = \"{vfs}\"\n")
-}
-
-fn host() -> Machine {
-    let mut host = machine();
-    for facts in host.now.pfs.values_mut() {
-        facts.driver = Some(match &mut facts.kind {
-            KindFacts::Nic(nic) => {
-                nic.link = Some(Mbps(1000));
-                "igb".to_owned()
-            }
-            KindFacts::Nvme(nvme) => {
-                for nsid in 1..=SHARED {
-                    let one = Namespace {
-                        size: SIZE,
-                        block: BLOCK,
-                        metadata: 0,
-                        protection: 0,
-                        is_shared: nsid == SHARED,
-                        id: NamespaceId::Nguid(format!("{nsid:032x}")),
-                        attached: (nsid == 1).then_some(0).into_iter().collect(),
-                        block_device: None,
-                    };
-                    nvme.namespaces.insert(nsid, one);
-                }
-                "nvme".to_owned()
-            }
-            KindFacts::Other => continue,
-        });
-    }
-    host
-}
-
-fn parsed(text: &str) -> HostSpec {
-    HostSpec::parse(Path::new("host.toml"), text).unwrap_or_else(|e| panic!("{text}\n{e:#?}"))
-}
 
 impl World {
     /// A host to which the file of this number was applied.
@@ -352,84 +279,16 @@ impl World {
         left.iter().any(|left| matches!(left, Left::Host(_)))
     }
 
-    fn lease_of(&self, pf: Bdf, index: u32) -> Option<String> {
+    pub(super) fn lease_of(&self, pf: Bdf, index: u32) -> Option<String> {
         let records = self.state.records(&self.machine.now).ok()?;
         let lease = records.vf(pf, index)?.lease.clone()?;
         Some(lease.guest)
     }
 
-    fn nvme(&mut self) -> &mut NvmeFacts {
+    pub(super) fn nvme(&mut self) -> &mut NvmeFacts {
         match &mut self.machine.now.pfs.get_mut(&bdf(NVME)).unwrap().kind {
             KindFacts::Nvme(nvme) => nvme,
             KindFacts::Nic(_) | KindFacts::Other => panic!("no NVMe"),
-        }
-    }
-
-    /// Whether what the guest finds is nobody else's.
-    fn first_instruction(&mut self, guest: &str) -> Verdict {
-        let run = self.runs.iter().find(|run| run.guest == guest).unwrap();
-        let terms = run.terms.clone();
-        let tenant = self.tenants[&(terms.pf, terms.index)].clone();
-        if let Some(cntlid) = terms.cntlid {
-            for (nsid, namespace) in self.nvme().namespaces.clone() {
-                if !namespace.attached.contains(&cntlid) {
-                    continue;
-                }
-                if !terms.namespaces.iter().any(|its| its.nsid == nsid) {
-                    return Err(format!(
-                        "{guest} sees namespace {nsid}, which is not its own"
-                    ));
-                }
-                let data = self.machine.data.get(&(terms.pf, nsid));
-                if nsid != SHARED && data.is_some_and(|whose| *whose != tenant) {
-                    return Err(format!(
-                        "{tenant} finds on namespace {nsid} the data of {data:?}"
-                    ));
-                }
-                if nsid != SHARED && !terms.keep && namespace.block != BLOCK {
-                    return Err(format!("{tenant} finds namespace {nsid} in another format"));
-                }
-            }
-        } else {
-            let facts = &self.machine.now.pfs[&terms.pf];
-            let vf = facts.vfs.iter().find(|vf| vf.index == terms.index);
-            let is = vf.and_then(|vf| vf.nic).ok_or("its VF is gone")?;
-            if let Some(mac) = is.mac
-                && let Some(of) = own_mac_of(mac)
-                && of != guest
-            {
-                return Err(format!("{guest} has the address that {of} has set"));
-            }
-            let vlan = |of: Option<crate::spec::host::Vlan>| of.map_or(0, |vlan| vlan.id);
-            if vlan(is.vlan) != vlan(terms.leased.vlan) {
-                return Err(format!("{guest} is in VLAN {}", vlan(is.vlan)));
-            }
-        }
-        Ok(())
-    }
-
-    /// What a guest does: it writes, gives its namespaces another format, and takes an address where none is set.
-    fn is_used(&mut self, guest: &str) {
-        let run = self.runs.iter().find(|run| run.guest == guest).unwrap();
-        let (pf, index) = (run.terms.pf, run.terms.index);
-        let tenant = self.tenants[&(pf, index)].clone();
-        if let Some(cntlid) = run.terms.cntlid {
-            let mut written = Vec::new();
-            for (nsid, namespace) in &mut self.nvme().namespaces {
-                if namespace.attached.contains(&cntlid) && *nsid != SHARED {
-                    written.push(*nsid);
-                    namespace.block = 4096;
-                }
-            }
-            for nsid in written {
-                self.machine.data.insert((pf, nsid), tenant.clone());
-            }
-        } else if run.terms.leased.mac.is_none() {
-            let facts = self.machine.now.pfs.get_mut(&pf).unwrap();
-            let vf = facts.vfs.iter_mut().find(|vf| vf.index == index);
-            if let Some(nic) = vf.and_then(|vf| vf.nic.as_mut()) {
-                nic.mac = Some(own_mac(guest));
-            }
         }
     }
 
@@ -547,126 +406,4 @@ impl World {
             return_lease(hands, state, vf, &mut |_| {}).is_ok()
         });
     }
-
-    /// Whether an NVMe VF has a lease on record.
-    pub(super) fn is_leased(&self, index: u32) -> bool {
-        self.lease_of(bdf(NVME), index).is_some()
-    }
-
-    /// All guests end, what is left is put right, and kept leases are returned: then all is free, clean and erased.
-    pub(super) fn settle(&mut self) -> Verdict {
-        let guests: Vec<String> = self.runs.iter().map(|run| run.guest.clone()).collect();
-        for guest in guests {
-            self.stop(&guest, None);
-        }
-        // As at boot: what is left first, then the file; what that could not finish before, afterwards.
-        self.recover(None);
-        self.apply(self.number, None);
-        self.recover(None);
-        let leases = |world: &Self| -> Result<Vec<(Bdf, u32)>, String> {
-            let records = world.state.records(&world.machine.now);
-            let records = records.map_err(|report| report.to_string())?;
-            let pairs = records.pfs.iter().flat_map(|(pf, kept)| {
-                let has = kept.vfs.iter().filter(|(_, vf)| vf.lease.is_some());
-                has.map(|(index, _)| (*pf, *index))
-            });
-            Ok(pairs.collect())
-        };
-        for (pf, index) in leases(self)? {
-            self.return_lease(pf, index, None);
-        }
-        self.apply(self.number, None);
-        if let Some((pf, index)) = leases(self)?.first() {
-            return Err(format!("the lease of VF {index} of {pf} does not end"));
-        }
-        let records = self.state.records(&self.machine.now);
-        let records = records.map_err(|report| report.to_string())?;
-        for (pf, kept) in &records.pfs {
-            let vfs = kept.vfs.iter();
-            // Nobody is given one that is in no pool, so it need not be clean.
-            let is_not = |vf: &VfRecord| vf.state != VfState::Clean && vf.pool.is_some();
-            if let Some((index, vf)) = vfs.clone().find(|(_, vf)| is_not(vf)) {
-                return Err(format!("VF {index} of {pf} stays {}", vf.state));
-            }
-            let mut namespaces = kept.namespaces.iter();
-            let dirty = namespaces.find(|(_, one)| one.state != NamespaceState::Clean);
-            if let Some((nsid, one)) = dirty {
-                return Err(format!("namespace {nsid} stays {:?}", one.state));
-            }
-        }
-        match self.machine.data.first_key_value() {
-            None => Ok(()),
-            Some(((_, nsid), whose)) => Err(format!(
-                "namespace {nsid} counts as clean, with the data of {whose}"
-            )),
-        }
-    }
-
-    /// What holds at all times.
-    pub(super) fn check(&mut self) -> Verdict {
-        let records = self
-            .state
-            .records(&self.machine.now)
-            .map_err(|report| report.to_string())?;
-        let mut of_vf: BTreeMap<Bdf, String> = BTreeMap::new();
-        let mut of_namespace: BTreeMap<u32, String> = BTreeMap::new();
-        let pairs = records
-            .pfs
-            .iter()
-            .flat_map(|(pf, kept)| kept.vfs.iter().map(move |vf| (*pf, vf)));
-        for (pf, (index, record)) in pairs {
-            let Some(lease) = &record.lease else { continue };
-            let whose = format!("{}, by VF {index} of {pf}", lease.guest);
-            if record.state != VfState::Absent
-                && let Some(other) = of_vf.insert(record.bdf, whose.clone())
-            {
-                return Err(format!("{} has two leases: {other}; {whose}", record.bdf));
-            }
-            let granted = self.granted.get(&(pf, *index));
-            for its in granted.iter().flat_map(|terms| &terms.namespaces) {
-                if !its.is_shared
-                    && let Some(other) = of_namespace.insert(its.nsid, whose.clone())
-                {
-                    return Err(format!(
-                        "namespace {} has two leases: {other}; {whose}",
-                        its.nsid
-                    ));
-                }
-            }
-        }
-        for (at, run) in self.runs.iter().enumerate() {
-            let twice = self.runs[..at]
-                .iter()
-                .find(|other| other.terms.vf == run.terms.vf);
-            if let Some(other) = twice {
-                return Err(format!(
-                    "{} and {} have {}",
-                    other.guest, run.guest, run.terms.vf
-                ));
-            }
-            if run.lock.is_some()
-                && records
-                    .vf(run.terms.pf, run.terms.index)
-                    .is_none_or(|vf| vf.lease.is_none())
-            {
-                return Err(format!(
-                    "{} runs without a lease of {}",
-                    run.guest, run.terms.vf
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The address that a guest gives itself.
-fn own_mac(guest: &str) -> Mac {
-    Mac([2, 0xaa, 0, 0, 0, guest.bytes().next().unwrap()])
-}
-
-fn own_mac_of(mac: Mac) -> Option<String> {
-    let [2, 0xaa, 0, 0, 0, name] = mac.0 else {
-        return None;
-    };
-    Some(char::from(name).to_string())
 }

@@ -116,7 +116,7 @@ fn refused(source: &str) {
 /// As it was before this test: `lab-vfs` has made two.
 fn put_back() {
     host::shell(
-        "systemctl stop systemd-networkd.service systemd-networkd.socket systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket",
+        "systemctl --no-ask-password stop systemd-networkd.service systemd-networkd.socket systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.socket",
     );
     for folder in [ETC, RUN] {
         for file in [LINK, NETWORK] {

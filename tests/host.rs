@@ -350,3 +350,34 @@ fn a_damaged_state_file_is_its_pfs_trouble_alone_with_a_way_out() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(!path.exists() && stdout.contains("lost: "), "{stdout}");
 }
+
+#[test]
+fn why_goes_by_the_profiles_of_the_applied_file() {
+    let file = FILE.replacen("[[pool]]", "profiles = [\"own.toml\"]\n[[pool]]", 1);
+    let file = file
+        .replace("vfs = 4", "vfs = 4\nprofile = \"own\"")
+        .replace(
+            "kind = \"nic\"",
+            "kind = \"nic\"\nhold = \"always\"\nstate = \"disable\"",
+        );
+    let scene = Scene::new("profiles", with_vfs, &file);
+    let igb = Path::new(env!("CARGO_MANIFEST_DIR")).join("hw-configs/profiles/intel-igb.toml");
+    let profile = fs::read_to_string(igb)
+        .unwrap()
+        .replace("name = \"intel-igb\"", "name = \"own\"")
+        .replace("state = []", "state = [\"auto\", \"enable\", \"disable\"]");
+    fs::write(scene.0.join("own.toml"), &profile).unwrap();
+    let place = scene.0.join("host.toml");
+    let applied = serde_json::json!({
+        "version": 1, "file": place, "text": file, "at": "2026-01-01T00:00:00Z", "narrows": "0"
+    });
+    fs::create_dir_all(scene.0.join("state/host")).unwrap();
+    fs::write(scene.0.join("state/host/applied.json"), applied.to_string()).unwrap();
+    // The profile that Narrows brings cannot set a link's state, so nothing differs by it.
+    let (code, stdout, stderr) = scene.run(&["vf", "why", "0000:01:10.0"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(
+        stdout.contains("differs from the file") && stdout.contains("disable"),
+        "{stdout}{stderr}"
+    );
+}

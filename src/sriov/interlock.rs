@@ -171,7 +171,8 @@ impl Step {
 /// Adds a refusal for each interlock that stands in the way of the plan's steps on this PF.
 pub(super) fn judge(pf: &Pf<'_>, observed: &Observed, safety: Safety, plan: &mut HostPlan) {
     let bdf = pf.facts.bdf;
-    let found: (Vec<(Report, bool)>, Vec<(Report, bool)>) = {
+    let (mut crossed, mut refusals) = (Vec::new(), Vec::new());
+    {
         let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.pf() == bdf).collect();
         if steps.is_empty() {
             return;
@@ -181,23 +182,21 @@ pub(super) fn judge(pf: &Pf<'_>, observed: &Observed, safety: Safety, plan: &mut
             observed,
             steps,
         };
-        let rows = ROWS.iter().filter(|row| (row.holds)(safety));
-        let found = rows.filter_map(|row| {
-            let is_accepted = row.is_acceptable && pf.wanted.accept.contains(&row.interlock);
-            Some((report(row, &judged)?, is_accepted))
-        });
-        found.partition(|(_, is_accepted)| *is_accepted)
-    };
-    let (crossed, refusals) = found;
+        for row in ROWS.iter().filter(|row| (row.holds)(safety)) {
+            match row.is_acceptable && pf.wanted.accept.contains(&row.interlock) {
+                true => crossed.extend(report(row, &judged)),
+                false => refusals.extend(report(row, &judged)),
+            }
+        }
+    }
     // The file that is applied says it itself; of a release nobody reads it.
     if pf.wanted.restored.is_some() {
         plan.warnings
-            .extend(crossed.into_iter().map(|(report, _)| Report {
+            .extend(crossed.into_iter().map(|report| Report {
                 fix: "nothing: the file that was applied accepts it".to_owned(),
                 ..report
             }));
     }
-    let refusals = refusals.into_iter().map(|(report, _)| report);
     plan.refusals.extend(refusals);
 }
 

@@ -10,7 +10,7 @@ use super::{
     plan,
 };
 use crate::{
-    error::{Exit, Report},
+    error::{ErrorId, Exit, Report},
     spec::host::{Mbps, Profiles, Safety},
 };
 
@@ -241,6 +241,25 @@ fn what_the_machine_cannot_be_is_refused_with_its_id() {
         assert_eq!(ids(&problems), [*id], "row {at}: {problems:#?}");
         assert!(problems[0].location.is_some(), "{problems:#?}");
     }
+}
+
+#[test]
+fn pf_of_which_nobody_knows_who_has_it_is_broken_alone() {
+    let machine = lab();
+    let mut records = seeded();
+    let report = Report::new(ErrorId::VfStateDamaged, "damaged", "why", "fix");
+    records.unusable.insert(made::bdf(2), report);
+    let problems = wanted(LAB, &machine, &records).unwrap_err();
+    assert_eq!(ids(&problems), ["vf-state-damaged"]);
+    assert!(problems[0].location.is_some(), "the line that names it");
+    let profiles = Profiles::built_in();
+    let sound = super::sound(&made::spec(LAB), &machine.now, &records, &profiles).unwrap();
+    let pfs: Vec<_> = sound.desired.pfs.keys().copied().collect();
+    assert_eq!(pfs, [made::bdf(4)], "guests get VFs of the other one");
+    let [broken] = sound.broken.as_slice() else {
+        panic!("{:?}", sound.broken);
+    };
+    assert!(broken.pools.contains("tenant-a") && ids(&broken.reports) == ["vf-state-damaged"]);
 }
 
 #[test]

@@ -90,9 +90,9 @@ pub(super) fn of_undo(
         if let Step::NamespaceDelete { nsid, .. } = step {
             users.extend(owner(kept, *nsid));
         }
-        match step {
-            Step::Destroy { .. } if users.is_empty() => marks::all_gone(kept, 0, now),
-            _ => Ok(()),
+        match matches!(step, Step::Destroy { .. }) && users.is_empty() {
+            true => marks::all_gone(kept, 0, now),
+            false => Ok(()),
         }
     })?;
     Ok(users)

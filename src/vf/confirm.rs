@@ -22,7 +22,10 @@ use rustix::{
 };
 
 use super::{
-    apply::{Applied, Job, Ready, carry, finish, prepare, removed},
+    apply::prepare,
+    carry::carry,
+    finish::{finish, removed},
+    job::{Applied, Job, Ready},
     progress::{Progress, Say},
     undo::{is_open, undo, unwritten},
 };

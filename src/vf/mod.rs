@@ -4,6 +4,7 @@ mod apply;
 #[cfg(test)]
 mod apply_test;
 mod boot;
+mod carry;
 mod confirm;
 #[cfg(test)]
 mod confirm_test;
@@ -11,12 +12,14 @@ mod confirm_test;
 mod cuts_test;
 mod erase;
 mod fault;
+mod finish;
 mod functions;
 mod hands;
 mod holders;
 mod import;
 #[cfg(test)]
 mod interleaved_test;
+mod job;
 pub mod lease;
 #[cfg(test)]
 mod machine_test;
@@ -42,10 +45,11 @@ mod verify;
 mod world_test;
 
 pub use self::{
-    apply::{Applied, Job, Planned, Planner, Shown, Verb, run},
+    apply::run,
     confirm::{Awaited, confirm, run_until_confirmed},
     hands::KernelHands,
     import::import,
+    job::{Applied, Job, Planned, Planner, Shown, Verb},
     planning::{planning, releasing},
     progress::{Progress, Say},
     recover::{Recovered, Unfinished, finish_leases, recover_host, unfinished},

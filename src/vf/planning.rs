@@ -1,6 +1,6 @@
 //! The planners of an apply and of a release, for [`super::run`].
 
-use super::apply::Planned;
+use super::job::Planned;
 use crate::{
     error::Report,
     spec::host::{HostSpec, Profiles, Safety},

@@ -5,8 +5,9 @@
 use iommu::{bdf::Bdf, sysfs::SysRoot};
 
 use super::{
-    apply::removed,
-    boot, marks,
+    boot,
+    finish::removed,
+    marks,
     progress::{Progress, Say},
     shows::{lasts, shows},
     undo::{carry_out, is_open, undo, unwritten},

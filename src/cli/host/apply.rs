@@ -1,8 +1,7 @@
 //! `narrows host apply`, `confirm` and `release`.
 
 use std::{
-    fs,
-    io::{self, IsTerminal, Write},
+    fs, io,
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
@@ -12,7 +11,7 @@ use clap::Args;
 use iommu::sysfs::SysRoot;
 use serde::Serialize;
 
-use super::{Machine, done};
+use super::{Machine, done, teller::Teller};
 use crate::{
     cli::{Done, Outcome, agree::Question, written},
     error::{Color, ErrorId, Exit, Id, Report},
@@ -358,59 +357,4 @@ fn deaf(error: &io::Error) -> Report {
         format!("signals cannot be heard: {error}"),
         "see that no limit on descriptors is reached",
     )
-}
-
-/// Tells progress: a line for each step on standard error, or JSON on standard output.
-struct Teller {
-    json: bool,
-    is_terminal: bool,
-    said: Option<Instant>,
-}
-
-impl Teller {
-    fn new(json: bool) -> Self {
-        Self {
-            json,
-            is_terminal: io::stderr().is_terminal(),
-            said: None,
-        }
-    }
-
-    fn tell(&mut self, progress: &Progress) {
-        // Who does not listen any more stops nothing.
-        self.say(progress).ok();
-    }
-
-    fn say(&mut self, progress: &Progress) -> io::Result<()> {
-        const OFTEN: Duration = Duration::from_secs(10);
-        if self.json {
-            let line = serde_json::to_string(progress).map_err(io::Error::from)?;
-            return writeln!(io::stdout().lock(), "{line}");
-        }
-        let mut to = io::stderr().lock();
-        match progress {
-            Progress::Begun { at, of, step } => writeln!(to, "[{at}/{of}] {step}"),
-            Progress::Percent { percent, .. } => {
-                // A line of its own now and then where it cannot be written over.
-                let is_due = self.said.is_none_or(|said| said.elapsed() >= OFTEN);
-                match (self.is_terminal, is_due) {
-                    (true, _) => write!(to, "\r  {percent} %").and_then(|()| to.flush()),
-                    (false, true) => {
-                        self.said = Some(Instant::now());
-                        writeln!(to, "  {percent} %")
-                    }
-                    (false, false) => Ok(()),
-                }
-            }
-            Progress::Done { .. } => Ok(()),
-            Progress::LeftOut { at, why } => writeln!(to, "[{at}] left out: {why}"),
-            Progress::Undoing { at, step } => writeln!(to, "undoing [{at}] {step}"),
-            Progress::Awaiting { seconds } => {
-                writeln!(to, "all is done; {seconds} s to confirm it")
-            }
-            Progress::Confirmed => writeln!(to, "confirmed"),
-            // The reports follow.
-            Progress::Failed { .. } => Ok(()),
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod look;
 mod plan;
+mod teller;
 
 use std::path::Path;
 

@@ -63,12 +63,10 @@ impl Member<'_> {
         if now.is_some_and(|now| now.has_namespaces_of(&lease.terms)) {
             return None;
         }
-        let own = lease.terms.own_namespaces().map(|its| its.nsid.to_string());
-        let own: Vec<String> = own.collect();
         Some(format!(
-            "guest {} keeps namespace {} with it, and the host file gives it others now",
+            "guest {} keeps {} with it, and the host file gives it others now",
             lease.guest,
-            own.join(", ")
+            lease.terms.namespaces_in_words()
         ))
     }
 }

@@ -437,6 +437,8 @@ fn a_namespace_is_leased_in_the_format_that_was_recorded() {
         state: crate::sriov::NamespaceState::Clean,
         since: "then".to_owned(),
         is_made: false,
+        erase: None,
+        is_shared: false,
         last_guest: None,
         format: Some(declared),
     };

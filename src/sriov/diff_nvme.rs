@@ -179,7 +179,7 @@ pub(super) fn namespaces(pf: &Pf<'_>, plan: &mut HostPlan) {
         {
             drive.restore(*nsid, is, before, plan);
         } else if let Some(named) = named {
-            drive.keep_with_owner(*nsid, &named.vfs, plan);
+            drive.keep_with_owner(*nsid, named, plan);
             if !named.vfs.is_empty() {
                 drive.keep_private(*nsid, is, &named.vfs, plan);
             }
@@ -251,16 +251,27 @@ impl Drive<'_> {
         }
     }
 
-    /// A namespace that a guest keeps with one VF, and that the file gives to others.
-    fn keep_with_owner(&self, nsid: u32, vfs: &[u32], plan: &mut HostPlan) {
+    /// A namespace in a lease, that the file gives to other VFs or shares.
+    fn keep_with_owner(
+        &self,
+        nsid: u32,
+        named: &super::desired::DesiredNamespace,
+        plan: &mut HostPlan,
+    ) {
         let Some(kept) = self.pf.kept else { return };
-        let mut all = kept.vfs.iter();
-        let is_with = all.any(|(index, vf)| {
-            let lease = vf.lease.as_ref();
-            vfs.contains(index)
-                && lease.is_some_and(|l| l.terms.namespaces.iter().any(|its| its.nsid == nsid))
-        });
-        if !is_with {
+        let has_it = |index: &u32| {
+            let lease = kept.vfs.get(index).and_then(|vf| vf.lease.as_ref());
+            lease.is_some_and(|l| l.terms.namespaces.iter().any(|its| its.nsid == nsid))
+        };
+        let is_alone = kept.owner_of(nsid).is_some();
+        if kept.holders_of(nsid).next().is_some() && is_alone == named.is_shared {
+            let what = if is_alone {
+                "is shared"
+            } else {
+                "is shared no more"
+            };
+            self.keep_for_owner(nsid, what, plan);
+        } else if !named.vfs.iter().any(has_it) {
             self.keep_for_owner(nsid, "goes to another VF", plan);
         }
     }
@@ -300,13 +311,13 @@ impl Drive<'_> {
 
     /// A namespace with a guest's data stays that guest's, whatever the file says: its lease ends first.
     fn keep_for_owner(&self, nsid: u32, what: &str, plan: &mut HostPlan) -> bool {
-        let owner = self.pf.kept.and_then(|kept| kept.owner_of(nsid));
-        if let Some((vf, guest)) = owner {
+        let holder = self.pf.kept.and_then(|kept| kept.holders_of(nsid).next());
+        if let Some((vf, guest, _)) = holder {
             let what = format!("namespace {nsid} of {} {what}", self.nvme.controller);
             let (guest, vf) = (guest.to_owned(), vf.bdf);
             plan.held.push(Held { vf, guest, what });
         }
-        owner.is_some()
+        holder.is_some()
     }
 
     fn delete(&self, nsid: u32, is: &Namespace, name: &str, plan: &mut HostPlan) {

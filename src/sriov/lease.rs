@@ -5,7 +5,7 @@ use iommu::bdf::Bdf;
 
 use super::{
     attributes::differing,
-    facts::{Anchor, Namespace, NicAttributes, NvmeFacts, Observed, PfFacts},
+    facts::{Anchor, Namespace, NamespaceId, NicAttributes, NvmeFacts, Observed, PfFacts},
     step::{EraseHow, ResourceKind, Step},
     terms::{Dirt, LeaseTerms, LeasedNamespace},
 };
@@ -104,6 +104,12 @@ pub fn to_erase(dirt: &Dirt, observed: &Observed) -> Result<Vec<Step>, String> {
     let mut steps = Vec::new();
     let others = namespace.attached.iter().filter(|id| **id != nvme.cntlid);
     for other in others {
+        if !dirt.idle.contains(other) {
+            return Err(format!(
+                "namespace {} is attached to controller {other}, which others may be using",
+                wanted.nsid
+            ));
+        }
         steps.push(detach(*bdf, controller, wanted.nsid, *other));
     }
     if !namespace.attached.contains(&nvme.cntlid) {
@@ -120,14 +126,18 @@ pub fn to_erase(dirt: &Dirt, observed: &Observed) -> Result<Vec<Step>, String> {
     Ok(steps)
 }
 
-/// Whether a namespace is not there any more: then nothing is on it.
+/// Whether a namespace is not there any more: then what was on it is out of reach.
 ///
 /// # Errors
 /// What keeps that from being known.
 pub fn is_gone(dirt: &Dirt, observed: &Observed) -> Result<bool, String> {
     let nvme = card_of(dirt.pf, &dirt.anchor, observed)?.nvme();
     let nvme = nvme.ok_or("the PF is no NVMe controller any more")?;
-    Ok(!nvme.namespaces.contains_key(&dirt.namespace.nsid))
+    let is = nvme.namespaces.get(&dirt.namespace.nsid).map(|is| &is.id);
+    // One with another name took its place. Without names, it may be the same.
+    let was = &dirt.namespace.id;
+    let is_named = *was != NamespaceId::None && is.is_some_and(|is| *is != NamespaceId::None);
+    Ok(is.is_none_or(|is| is_named && is != was))
 }
 
 fn pf_of<'a>(terms: &LeaseTerms, observed: &'a Observed) -> Result<&'a PfFacts, String> {
@@ -286,20 +296,21 @@ fn namespace_of<'a>(
     Ok(found)
 }
 
-/// The namespaces of a lease whose format is another than they should have: those that it has alone.
-#[must_use]
-pub fn changed_formats(terms: &LeaseTerms, observed: &Observed) -> Vec<LeasedNamespace> {
-    let nvme = observed.pfs.get(&terms.pf).and_then(PfFacts::nvme);
-    let Some(nvme) = nvme else { return Vec::new() };
+/// The namespaces of a lease whose format is another than they should have.
+///
+/// # Errors
+/// What keeps that from being known.
+pub fn changed_formats(
+    terms: &LeaseTerms,
+    observed: &Observed,
+) -> Result<Vec<LeasedNamespace>, String> {
+    let nvme = pf_of(terms, observed)?.nvme();
+    let nvme = nvme.ok_or("the PF is no NVMe controller any more")?;
     let is_changed = |wanted: &&LeasedNamespace| {
         namespace_of(wanted, nvme).is_ok_and(|is| is.format() != wanted.format)
     };
-    terms
-        .namespaces
-        .iter()
-        .filter(is_changed)
-        .cloned()
-        .collect()
+    let changed = terms.namespaces.iter().filter(is_changed);
+    Ok(changed.cloned().collect())
 }
 
 /// What a namespace in another format is, and was.

@@ -251,6 +251,8 @@ fn remember(machine: &Machine, records: &mut Records, step: &Step, seen: Seen) {
                 state: NamespaceState::Clean,
                 since: "2026-01-01T00:00:00Z".to_owned(),
                 is_made: true,
+                erase: None,
+                is_shared: false,
                 last_guest: None,
                 format: None,
             };

@@ -10,7 +10,10 @@ use super::{
     life::{Event, VfState, next},
     terms::LeaseTerms,
 };
-use crate::error::{ErrorId, Report};
+use crate::{
+    error::{ErrorId, Report},
+    spec::host::Eraser,
+};
 
 /// The records of all PFs, and the host's own.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -132,32 +135,43 @@ impl PfRecords {
         })
     }
 
-    /// The namespaces that may have somebody's data and that no lease tells of, and those whose erase was cut off.
+    /// The namespaces that the host file names, that may have somebody's data, and that no lease tells of. A shared one is
+    /// nobody's to erase.
     #[must_use]
     pub fn ownerless(&self) -> Vec<u32> {
         let leases = self.vfs.values().filter_map(|vf| vf.lease.as_ref());
         let leased: Vec<u32> = leases
-            .flat_map(|lease| lease.terms.own_namespaces().map(|its| its.nsid))
+            .flat_map(|lease| lease.terms.namespaces.iter().map(|its| its.nsid))
             .collect();
         let is_left = |nsid: &u32, record: &NamespaceRecord| match record.state {
             NamespaceState::Clean => false,
-            NamespaceState::Dirty | NamespaceState::Sanitising => !leased.contains(nsid),
+            NamespaceState::Dirty | NamespaceState::Sanitising => {
+                !leased.contains(nsid) && !record.is_shared && !record.name.is_empty()
+            }
         };
         let left = self.namespaces.iter().filter(|(nsid, r)| is_left(nsid, r));
         left.map(|(nsid, _)| *nsid).collect()
     }
 
-    /// The VF, with the guest that has it or keeps it, whose lease a namespace is in: nobody else gets it, and nobody
-    /// deletes it.
+    /// The VF, with the guest that has it or keeps it, whose lease has a namespace alone: nobody else gets it.
     #[must_use]
     pub fn owner_of(&self, nsid: u32) -> Option<(&VfRecord, &str)> {
-        let mut leased = self
+        self.holders_of(nsid)
+            .find(|(_, _, is_shared)| !is_shared)
+            .map(|(vf, guest, _)| (vf, guest))
+    }
+
+    /// The VFs and guests whose leases a namespace is in, each with whether it is shared: nobody deletes it.
+    pub fn holders_of(&self, nsid: u32) -> impl Iterator<Item = (&VfRecord, &str, bool)> {
+        let leased = self
             .vfs
             .values()
             .filter_map(|vf| Some((vf, vf.lease.as_ref()?)));
-        leased
-            .find(|(_, lease)| lease.terms.own_namespaces().any(|its| its.nsid == nsid))
-            .map(|(vf, lease)| (vf, lease.guest.as_str()))
+        leased.filter_map(move |(vf, lease)| {
+            let mut all = lease.terms.namespaces.iter();
+            let its = all.find(|its| its.nsid == nsid)?;
+            Some((vf, lease.guest.as_str(), its.is_shared))
+        })
     }
 
     /// The same in another boot: what a NIC held its VFs to is gone with them, and what lives on is a kept lease, a given
@@ -245,7 +259,7 @@ pub struct Holder {
 pub struct NamespaceRecord {
     /// Its identity: another one at this id is another namespace.
     pub id: super::facts::NamespaceId,
-    /// Its name in the host file.
+    /// Its name in the host file; empty for one that no file has named since what was known of the card was forgotten.
     pub name: String,
     /// Whether somebody's data may be on it.
     pub state: NamespaceState,
@@ -258,6 +272,12 @@ pub struct NamespaceRecord {
     /// The format that it should have: the one that it had when it was declared, made or first leased.
     #[serde(default)]
     pub format: Option<super::facts::NamespaceFormat>,
+    /// How the pool of the lease that had it last erases.
+    #[serde(default)]
+    pub erase: Option<Eraser>,
+    /// Whether the lease that had it last shared it: then it is dirty for everybody but those who share it.
+    #[serde(default)]
+    pub is_shared: bool,
 }
 
 /// Whether somebody's data may be on a namespace.

@@ -58,8 +58,8 @@ impl<'a> Pf<'a> {
         match &lease.run {
             Some(run) if run.boot == self.boot => Tenure::Running(guest),
             _ if lease.keep => Tenure::Kept(guest),
-            // Its run is of another boot, and nothing of it is left.
-            _ => Tenure::Free,
+            // Its run is of another boot: what it had on namespaces is still to be erased.
+            _ => Tenure::Returning(guest),
         }
     }
 

@@ -1,6 +1,8 @@
 //! On which terms a guest has a VF. They are written down with the lease: what is taken back, and how, is what was given,
 //! whatever the host file says by then.
 
+use std::collections::BTreeSet;
+
 use iommu::bdf::Bdf;
 use serde::{Deserialize, Serialize};
 
@@ -125,12 +127,27 @@ impl LeaseTerms {
         self.namespaces.iter().filter(|its| !its.is_shared)
     }
 
+    /// Its namespaces, for people.
+    #[must_use]
+    pub fn namespaces_in_words(&self) -> String {
+        let ids: Vec<String> = self
+            .namespaces
+            .iter()
+            .map(|its| its.nsid.to_string())
+            .collect();
+        match ids.is_empty() {
+            true => "no namespace".to_owned(),
+            false => format!("namespace {}", ids.join(", ")),
+        }
+    }
+
     /// Whether another lease of the VF has the same namespaces.
     #[must_use]
     pub fn has_namespaces_of(&self, other: &Self) -> bool {
-        let ids = |terms: &Self| -> Vec<(u32, NamespaceId)> {
-            let own = terms.own_namespaces();
-            own.map(|its| (its.nsid, its.id.clone())).collect()
+        let ids = |terms: &Self| -> Vec<(u32, NamespaceId, bool)> {
+            let all = terms.namespaces.iter();
+            all.map(|its| (its.nsid, its.id.clone(), its.is_shared))
+                .collect()
         };
         ids(self) == ids(other)
     }
@@ -189,6 +206,8 @@ pub struct Dirt {
     pub erase: Eraser,
     /// Which.
     pub namespace: LeasedNamespace,
+    /// The secondary controllers that it may be taken from: nobody runs with them any more.
+    pub idle: BTreeSet<u16>,
 }
 
 impl Dirt {
@@ -200,6 +219,7 @@ impl Dirt {
             anchor: terms.anchor.clone(),
             erase: terms.erase,
             namespace: namespace.clone(),
+            idle: terms.cntlid.into_iter().collect(),
         }
     }
 }

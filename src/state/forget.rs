@@ -106,16 +106,76 @@ impl State {
         Ok(to)
     }
 
-    /// Whether what was kept of this card was forgotten: then nobody knows which of its namespaces are clean. Where it is not
-    /// known which card that was, it may have been this one.
+    /// Whether what was kept of this card was forgotten, in whichever slot it was: then nobody knows which of its namespaces
+    /// are clean. Where it is not known which card that was, it may have been the one in this slot.
     #[must_use]
     pub fn is_forgotten(&self, pf: Bdf, anchor: &Anchor) -> bool {
-        match file::read_if_any(&self.pf_file(pf, "forgotten"), MARKER_LIMIT) {
-            Ok(None) => false,
-            Ok(Some(text)) => cards(&text).any(|card| card.is_none_or(|card| card == *anchor)),
-            // It is there.
-            Err(_) => true,
+        // What cannot be read is there.
+        let Ok(markers) = self.markers() else {
+            return true;
+        };
+        markers.into_iter().any(|(of, text)| {
+            let mut cards = cards(&text);
+            cards.any(|card| card.map_or(of == pf, |card| card == *anchor))
+        })
+    }
+
+    /// Drops a card from those that were forgotten: what it has is written down.
+    ///
+    /// # Errors
+    /// `state-unreadable`, `state-unwritable`.
+    pub fn recall(&self, pf: Bdf, anchor: &Anchor) -> Result<(), Report> {
+        let folder = self.vfs();
+        let unwritable = |error: io::Error| self.unwritable(&folder, &error);
+        for (of, text) in self.markers().map_err(unwritable)? {
+            let _lock = self.lock_pf(of)?;
+            let is_other = |card: &Option<Anchor>| match card {
+                Some(card) => card != anchor,
+                None => of != pf,
+            };
+            let left: Vec<Option<Anchor>> = cards(&text).filter(is_other).collect();
+            if left.len() == cards(&text).count() {
+                continue;
+            }
+            let path = self.pf_file(of, "forgotten");
+            let written = match left.is_empty() {
+                true => fs::remove_file(&path).and_then(|()| file::sync_folder(&folder)),
+                false => {
+                    in_lines(&left).and_then(|text| file::write_private(&path, text.as_bytes()))
+                }
+            };
+            written.map_err(unwritable)?;
         }
+        Ok(())
+    }
+
+    /// The markers of all slots.
+    fn markers(&self) -> io::Result<Vec<(Bdf, String)>> {
+        let entries = match fs::read_dir(self.vfs()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let name = entry.file_name();
+            let pf = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".forgotten"));
+            let Some(pf) = pf.and_then(|pf| pf.parse().ok()) else {
+                continue;
+            };
+            match file::read_if_any(&entry.path(), MARKER_LIMIT) {
+                Ok(text) => all.extend(text.map(|text| (pf, text))),
+                // Of no known card.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    all.push((pf, String::new()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
     }
 
     /// Adds a card to those that were forgotten: a line each.
@@ -158,6 +218,17 @@ impl State {
             .and_then(|()| file::sync_folder(&self.vfs()))
             .map_err(|error| self.unwritable(&path, &error))
     }
+}
+
+fn in_lines(cards: &[Option<Anchor>]) -> io::Result<String> {
+    let mut text = String::new();
+    for card in cards {
+        if let Some(anchor) = card {
+            text.push_str(&serde_json::to_string(anchor)?);
+        }
+        text.push('\n');
+    }
+    Ok(text)
 }
 
 /// The cards of a marker; `None` for one that is not known.

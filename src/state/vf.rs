@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use super::{Entry, State, clock::now, file};
 use crate::{
     error::{ErrorId, Report},
-    sriov::{Anchor, Event, NamespaceRecord, Observed, PfRecords, Records, VfRecord, VfState},
+    sriov::{
+        Anchor, Event, NamespaceRecord, Observed, PfFacts, PfRecords, Records, VfRecord, VfState,
+    },
 };
 
 /// The version of the file's format. A file of another one is refused.
@@ -70,6 +72,9 @@ impl State {
                 }
             }
         }
+        for (pf, report) in self.moved(observed, &records)? {
+            records.unusable.insert(pf, report);
+        }
         for entry in self.quarantined()? {
             match entry {
                 Entry::Record(record) => records.quarantined.insert(record.bdf, record.reason),
@@ -81,6 +86,46 @@ impl State {
             };
         }
         Ok(records)
+    }
+
+    /// The cards that are in another slot than the one for which something is kept of them: who has their VFs, and what is on
+    /// their namespaces, is known of the other slot.
+    fn moved(&self, observed: &Observed, records: &Records) -> Result<Vec<(Bdf, Report)>, Report> {
+        let mut moved = Vec::new();
+        for was in self.recorded_pfs()? {
+            // The card is where it was.
+            if observed.pfs.contains_key(&was) && records.pfs.contains_key(&was) {
+                continue;
+            }
+            // One that is damaged is told as such.
+            let Ok(Some(kept)) = self.read_pf(was) else {
+                continue;
+            };
+            if matches!(kept.anchor, Anchor::Slot(_)) {
+                continue;
+            }
+            let is_it = |facts: &&PfFacts| facts.bdf != was && facts.anchor == kept.anchor;
+            for facts in observed.pfs.values().filter(is_it) {
+                if !records.pfs.contains_key(&facts.bdf) {
+                    let report = Report::new(
+                        ErrorId::RecordMismatch,
+                        format!(
+                            "what is kept of the card at {} is kept for {was}",
+                            facts.bdf
+                        ),
+                        format!(
+                            "{} was at {was} when it was written",
+                            in_words(&kept.anchor)
+                        ),
+                        format!(
+                            "put the card back at {was}, or give up what guests have on it: narrows vf forget {was}"
+                        ),
+                    );
+                    moved.push((facts.bdf, report));
+                }
+            }
+        }
+        Ok(moved)
     }
 
     /// What is kept of one PF, if it is about the card that is there.
@@ -260,6 +305,23 @@ impl State {
                 file::write_private(&path, &text)
             });
         written.map_err(|error| self.unwritable(&path, &error))
+    }
+
+    /// The lock of who erases namespaces of a PF that no guest has; `None` where somebody else does.
+    ///
+    /// # Errors
+    /// `state-unwritable`.
+    pub fn lock_erase(&self, pf: Bdf) -> Result<Option<File>, Report> {
+        let path = self.pf_file(pf, "erasing");
+        let unwritable = |error: io::Error| self.unwritable(&path, &error);
+        let lock = file::private_folder(&self.vfs())
+            .and_then(|()| file::open_lock(&path))
+            .map_err(unwritable)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(unwritable(errno.into())),
+        }
     }
 
     pub(super) fn lock_pf(&self, pf: Bdf) -> Result<File, Report> {

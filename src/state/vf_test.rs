@@ -277,6 +277,8 @@ fn kept(state: &State, run: Option<Holder>) {
             state: NamespaceState::Dirty,
             since: "t".to_owned(),
             is_made: false,
+            erase: None,
+            is_shared: false,
             last_guest: Some("web".to_owned()),
             format: None,
         };
@@ -327,6 +329,28 @@ fn lease_of_an_exchanged_card_is_lost_with_a_word() {
         fs::write(folder.0.join(format!("vfs/{PF}.forgotten")), unknown).unwrap();
         assert!(state.is_forgotten(bdf(PF), &Anchor::Serial("three".to_owned())));
     }
+}
+
+#[test]
+fn card_in_another_slot_is_not_a_new_one() {
+    let folder = Folder::new("moved");
+    let state = folder.state();
+    change(&state, |kept| clean(kept, 0)).unwrap();
+    let mut now = observed("boot-2", anchor());
+    let mut facts = now.pfs.remove(&bdf(PF)).unwrap();
+    facts.bdf = bdf("0000:09:00.0");
+    now.pfs.insert(facts.bdf, facts.clone());
+    let report = &state.records(&now).unwrap().unusable[&facts.bdf];
+    assert_eq!(report.id, ErrorId::RecordMismatch);
+    assert!(report.fix.contains("put the card back at 0000:01:00.0"));
+    assert!(!state.is_forgotten(facts.bdf, &anchor()));
+    let lost = state.lost_with(bdf(PF), &now).unwrap();
+    forget(&state, &now, &lost).unwrap();
+    assert!(state.records(&now).unwrap().unusable.is_empty());
+    assert!(state.is_forgotten(facts.bdf, &anchor()), "wherever it is");
+    state.recall(facts.bdf, &anchor()).unwrap();
+    assert!(!state.is_forgotten(facts.bdf, &anchor()));
+    assert!(!state.is_forgotten(bdf(PF), &anchor()));
 }
 
 #[test]
@@ -442,6 +466,8 @@ fn another_boot_has_no_vfs_but_kept_leases_and_namespaces() {
         state: NamespaceState::Dirty,
         since: "t".to_owned(),
         is_made: false,
+        erase: None,
+        is_shared: false,
         last_guest: Some("web".to_owned()),
         format: None,
     };

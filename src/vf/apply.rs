@@ -113,6 +113,16 @@ fn check_no_lease(records: &Records) -> Result<(), Vec<Report>> {
             }
         }
     }
+    for (pf, kept) in &records.pfs {
+        refusals.extend(kept.ownerless().into_iter().map(|nsid| {
+            Report::new(
+                ErrorId::RecoverNeeded,
+                "the host cannot be released",
+                format!("namespace {nsid} of {pf} may have somebody's data, and is not erased yet"),
+                "narrows recover",
+            )
+        }));
+    }
     match refusals.is_empty() {
         true => Ok(()),
         false => Err(refusals),

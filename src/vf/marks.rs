@@ -3,13 +3,16 @@
 //! What makes a VF unknown is written before the step, what makes it known after it: a record never says more than what
 //! is so, whenever the power goes.
 
+use std::collections::BTreeMap;
+
 use iommu::bdf::Bdf;
 
 use crate::{
     error::Report,
+    spec::host::Eraser,
     sriov::{
-        Desired, Event, Hands, NamespaceRecord, NamespaceState, Observed, PfFacts, PfRecords, Seen,
-        Step, VfState,
+        Desired, DesiredNamespace, DesiredPf, Event, Hands, Namespace, NamespaceRecord,
+        NamespaceState, Observed, PfFacts, PfRecords, Seen, Step, VfState,
     },
     state::{State, now},
 };
@@ -75,7 +78,7 @@ pub(super) fn after(
             let found = made.pfs.get(pf).and_then(PfFacts::nvme);
             let found = found.and_then(|nvme| nvme.namespaces.get(&nsid));
             let id = found.map_or(crate::sriov::NamespaceId::None, |found| found.id.clone());
-            let format = found.map(crate::sriov::Namespace::format);
+            let format = found.map(Namespace::format);
             change(state, &made, *pf, |kept, now| {
                 let record = NamespaceRecord {
                     id,
@@ -83,6 +86,8 @@ pub(super) fn after(
                     state: NamespaceState::Clean,
                     since: now.to_owned(),
                     is_made: true,
+                    erase: None,
+                    is_shared: false,
                     last_guest: None,
                     format,
                 };
@@ -140,47 +145,104 @@ pub(super) fn settle(state: &State, observed: &Observed, desired: &Desired) -> R
                     record.mac = vf.leased.mac.or(vf.rest.mac).or(record.mac);
                 }
             }
-            let namespaces = facts.nvme().map(|nvme| &nvme.namespaces);
-            for wanted in &wanted.namespaces {
-                let Some((nsid, found)) = wanted
-                    .nsid
-                    .and_then(|nsid| Some((nsid, namespaces?.get(&nsid)?)))
-                else {
-                    continue;
-                };
-                match kept.namespaces.get_mut(&nsid) {
-                    Some(record) if record.id == found.id => {
-                        record.name.clone_from(&wanted.name);
-                        // While a guest's data is on it, its format may be the guest's too.
-                        if record.format.is_none() && record.state == NamespaceState::Clean {
-                            record.format = Some(found.format());
-                        }
+            if let Some(nvme) = facts.nvme() {
+                for one in &wanted.namespaces {
+                    let found = one
+                        .nsid
+                        .and_then(|nsid| Some((nsid, nvme.namespaces.get(&nsid)?)));
+                    if let Some((nsid, found)) = found {
+                        let erases = erases(wanted, one);
+                        declared(kept, nsid, found, one, erases, is_forgotten, now);
                     }
-                    was => {
-                        // Another namespace is at this id, or the same with another name: whose data it has, nobody knows.
-                        let was_dirty =
-                            was.is_some_and(|record| record.state != NamespaceState::Clean);
-                        let state = match is_forgotten || was_dirty {
-                            true => NamespaceState::Dirty,
-                            false => NamespaceState::Clean,
-                        };
-                        let record = NamespaceRecord {
-                            id: found.id.clone(),
-                            name: wanted.name.clone(),
-                            state,
-                            since: now.to_owned(),
-                            is_made: false,
-                            last_guest: None,
-                            format: Some(found.format()),
-                        };
-                        kept.namespaces.insert(nsid, record);
-                    }
+                }
+                if is_forgotten {
+                    others_of_forgotten(kept, &nvme.namespaces, now);
                 }
             }
             Ok(())
         })?;
+        if is_forgotten {
+            // All that it has now is known to be dirty.
+            state.recall(*pf, &facts.anchor)?;
+        }
     }
     Ok(())
+}
+
+/// Whether a pool erases the namespace.
+fn erases(pf: &DesiredPf, namespace: &DesiredNamespace) -> bool {
+    let mut vfs = pf.vfs.iter().filter(|vf| namespace.vfs.contains(&vf.index));
+    vfs.any(|vf| vf.erase != Eraser::None)
+}
+
+/// Notes a namespace that the file names.
+fn declared(
+    kept: &mut PfRecords,
+    nsid: u32,
+    found: &Namespace,
+    wanted: &DesiredNamespace,
+    erases: bool,
+    is_forgotten: bool,
+    now: &str,
+) {
+    match kept.namespaces.get_mut(&nsid) {
+        Some(record) if record.id == found.id => {
+            record.name.clone_from(&wanted.name);
+            if record.is_shared && !wanted.is_shared {
+                // What those who shared it have left is for one alone now.
+                record.is_shared = false;
+                if !erases {
+                    record.state = NamespaceState::Clean;
+                }
+            }
+            // While a guest's data is on it, its format may be the guest's too.
+            if record.format.is_none() && record.state == NamespaceState::Clean {
+                record.format = Some(found.format());
+            }
+        }
+        was => {
+            // Another namespace is at this id, or the same with another name: whose data it has, nobody knows.
+            let was_dirty = was.is_some_and(|record| record.state != NamespaceState::Clean);
+            // What a pool lets stay, and what guests share, is nobody's secret.
+            let may_stay = wanted.is_shared || !erases;
+            let state = match (is_forgotten && !may_stay) || was_dirty {
+                true => NamespaceState::Dirty,
+                false => NamespaceState::Clean,
+            };
+            let format = (state == NamespaceState::Clean).then(|| found.format());
+            let record = NamespaceRecord {
+                id: found.id.clone(),
+                name: wanted.name.clone(),
+                state,
+                since: now.to_owned(),
+                is_made: false,
+                erase: None,
+                is_shared: false,
+                last_guest: None,
+                format,
+            };
+            kept.namespaces.insert(nsid, record);
+        }
+    }
+}
+
+/// What the file does not name was perhaps a guest's before all was forgotten: it is dirty for who is given it later.
+fn others_of_forgotten(kept: &mut PfRecords, all: &BTreeMap<u32, Namespace>, now: &str) {
+    for (nsid, found) in all {
+        kept.namespaces
+            .entry(*nsid)
+            .or_insert_with(|| NamespaceRecord {
+                id: found.id.clone(),
+                name: String::new(),
+                state: NamespaceState::Dirty,
+                since: now.to_owned(),
+                is_made: false,
+                erase: None,
+                is_shared: false,
+                last_guest: None,
+                format: None,
+            });
+    }
 }
 
 /// VFs from index `from` on are not there.

@@ -263,6 +263,13 @@ pub fn finish_leases(
             recovered.left.push(report);
             continue;
         }
+        // Another recovery may have finished it meanwhile, and a guest may have had it since.
+        let now = hands
+            .observe()
+            .and_then(|observed| state.records(&observed))?;
+        if now.vf(one.pf, one.index) != Some(&one.record) {
+            continue;
+        }
         recovered.steps.push(words);
         recovered.left.extend(finish(hands, &one));
     }

@@ -121,7 +121,10 @@ impl World {
                 return Err(format!("VF {index} of {pf} stays {}", vf.state));
             }
             let mut namespaces = kept.namespaces.iter();
-            let dirty = namespaces.find(|(_, one)| one.state != NamespaceState::Clean);
+            let dirty = namespaces.find(|(_, one)| {
+                // What guests share is theirs together.
+                one.state != NamespaceState::Clean && !one.is_shared
+            });
             if let Some((nsid, one)) = dirty {
                 return Err(format!("namespace {nsid} stays {:?}", one.state));
             }

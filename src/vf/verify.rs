@@ -35,7 +35,7 @@ pub fn verify<'a>(
     let mut why = Vec::new();
     for terms in leases {
         let differs = match tenancy {
-            Tenancy::Begins => differing(terms, &observed),
+            Tenancy::Begins => differing(&in_its_format(terms, &observed), &observed),
             Tenancy::GoesOn => differing(&as_left(terms, &observed), &observed),
         };
         if !differs.is_empty() {
@@ -91,15 +91,22 @@ fn in_words(step: &Step) -> Option<String> {
     }
 }
 
-/// The lease of a guest that has lived already, with what is the guest's to change as it is now: the format of namespaces
-/// that it has alone, and, where the pool trusts it, its own address.
+/// The lease of a guest that has lived already, with what is the guest's to change as it is now: besides the format of its
+/// namespaces its own address, where the pool trusts it or gives none.
 fn as_left(terms: &LeaseTerms, observed: &Observed) -> LeaseTerms {
-    let mut terms = terms.clone();
+    let mut terms = in_its_format(terms, observed);
     if terms.leased.trust == Some(true) {
         terms.leased.mac = None;
     }
     // Where it is given no address, its driver has chosen one.
     terms.no_mac = false;
+    terms
+}
+
+/// The lease with the format that the namespaces have that are the guest's alone: it may have kept them from an earlier run.
+/// Whether a new one has the format that it should have is looked at before it is attached.
+fn in_its_format(terms: &LeaseTerms, observed: &Observed) -> LeaseTerms {
+    let mut terms = terms.clone();
     if let Some(nvme) = observed.pfs.get(&terms.pf).and_then(PfFacts::nvme) {
         for its in terms.namespaces.iter_mut().filter(|its| !its.is_shared) {
             // Another one that has its id meanwhile is not its own.

@@ -66,7 +66,8 @@ pub(super) fn leases(
         }
     })?;
     let mut say = |line: &str| log.say(line);
-    let (steps, left) = vf::lease::erase_ownerless(&mut hands, state, asked.is_dry, &mut say)?;
+    let erased = vf::lease::erase_ownerless(&mut hands, state, asked.is_dry, &mut say);
+    let (steps, left) = erased.unwrap_or_else(|report| (Vec::new(), vec![report]));
     let steps: Vec<String> = found.steps.into_iter().chain(steps).collect();
     let left: Vec<Report> = found.left.into_iter().chain(left).collect();
     Ok(match steps.is_empty() && left.is_empty() {

@@ -93,7 +93,15 @@ pub fn recover(root: &SysRoot, state: &State, asked: &Asked<'_>) -> Result<Vec<R
             .map(|remains| host::change(root, state, remains, asked)),
     );
     if asked.guest.is_none() {
-        all.extend(host::leases(root, state, asked)?);
+        match host::leases(root, state, asked) {
+            Ok(found) => all.extend(found),
+            // What was done until now is told all the same.
+            Err(report) => all.push(Recovered {
+                whose: "VFs and namespaces that no run gave back".to_owned(),
+                steps: Vec::new(),
+                left: vec![report],
+            }),
+        }
     }
     Ok(all)
 }

@@ -54,7 +54,7 @@ pub(super) fn erase_one(
     let observed = hands.observe().map_err(|report| in_a_line(&report))?;
     if is_gone(dirt, &observed)? {
         say(&format!(
-            "namespace {} is gone, with what was on it",
+            "namespace {} is gone, and what was on it was not erased",
             wanted.nsid
         ));
         return noted(state, &|pf| {
@@ -111,6 +111,8 @@ pub(super) fn mark(
             state,
             since: now(),
             is_made: false,
+            erase: None,
+            is_shared: false,
             last_guest: None,
             format: None,
         });

@@ -21,7 +21,7 @@ use crate::{
         VfState, to_leased,
     },
     state::{Identity, Record, State, now},
-    vf::recover::unfinished,
+    vf::{finish_leases, recover::unfinished},
 };
 
 fn bdf(text: &str) -> Bdf {
@@ -462,11 +462,8 @@ fn a_kept_lease_erases_nothing_and_is_nobody_elses() {
     assert_eq!(other.id, ErrorId::LeaseForeign);
     assert!(other.what.contains("web"), "{other:?}");
     assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
-    // `narrows vf return`.
-    assert_eq!(
-        give(&mut machine, &state, &disk_terms()),
-        Vec::<String>::new()
-    );
+    let returned = return_lease(&mut machine, &state, terms.vf, &mut |_| {});
+    assert_eq!(returned, Ok("web".to_owned()));
     assert_eq!(*machine.erased.borrow(), [2]);
     assert_eq!(record(&state, &terms), (VfState::Clean, None));
 }
@@ -801,6 +798,131 @@ fn what_is_on_a_namespace_of_another_stays_dirty_when_a_vf_is_returned() {
     let records = records(&mut machine, &state, "boot");
     let one = &records.pfs[&disk()].namespaces[&1];
     assert_eq!(one.state, NamespaceState::Dirty);
+}
+
+/// A guest that has kept its data is started to keep it no more, and does not come so far as to run.
+#[test]
+fn a_start_that_fails_costs_a_guest_nothing_that_it_keeps() {
+    let (_folder, state) = Folder::new("failed-start");
+    let mut machine = Machine::new();
+    let kept = LeaseTerms {
+        keep: true,
+        ..disk_terms()
+    };
+    assert_eq!(run(&mut machine, &state, &kept), Vec::<String>::new());
+    // It has formatted what it keeps.
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().block = 4096);
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    assert_eq!(give(&mut machine, &state, &terms), Vec::<String>::new());
+    assert!(machine.erased.borrow().is_empty());
+    assert_eq!(
+        record(&state, &terms),
+        (VfState::Leased, Some("web".to_owned()))
+    );
+    // Once it has run it is as it wished.
+    assert_eq!(run(&mut machine, &state, &terms), Vec::<String>::new());
+    assert_eq!(*machine.erased.borrow(), [2]);
+    assert_eq!(record(&state, &terms), (VfState::Clean, None));
+}
+
+#[test]
+fn what_one_has_alone_is_not_shared_and_what_was_shared_is_not_one_s_alone() {
+    let (_folder, state) = Folder::new("shared");
+    let mut machine = Machine::new();
+    machine.observed.borrow_mut().boot = "boot".to_owned();
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().is_shared = true);
+    let of = |index: u32, is_shared| {
+        let mut terms = disk_terms();
+        terms.namespaces[0].is_shared = is_shared;
+        if index > 0 {
+            (terms.vf, terms.index, terms.cntlid) = (bdf("0000:02:00.2"), index, Some(2));
+        }
+        terms
+    };
+    let second = |records: &mut PfRecords| {
+        records.step(1, bdf("0000:02:00.2"), Event::Created, "t")?;
+        records.step(1, bdf("0000:02:00.2"), Event::ResetSeen, "t")
+    };
+    let (pf, anchor) = (disk(), Anchor::Slot(disk()));
+    state.change_pf(pf, &anchor, second).unwrap();
+    claim(&state, "web", &holder(), &of(0, false)).unwrap();
+    take(&mut machine, &state, "web", &of(0, false)).unwrap();
+    let refused = claim(&state, "db", &holder(), &of(1, true)).unwrap_err();
+    assert_eq!(refused.id, ErrorId::LeaseForeign);
+    assert_eq!(
+        give(&mut machine, &state, &of(0, false)),
+        Vec::<String>::new()
+    );
+    // Both share it, and leave it: it is nobody's to erase, and nobody's alone.
+    claim(&state, "web", &holder(), &of(0, true)).unwrap();
+    take(&mut machine, &state, "web", &of(0, true)).unwrap();
+    check_free(&state, "db", "boot", &of(1, true)).unwrap();
+    let refused = check_free(&state, "db", "boot", &of(1, false)).unwrap_err();
+    assert_eq!(refused.id, ErrorId::LeaseForeign);
+    assert_eq!(
+        give(&mut machine, &state, &of(0, true)),
+        Vec::<String>::new()
+    );
+    let erased = machine.erased.borrow().len();
+    let left = erase_ownerless(&mut machine, &state, false, &mut |_| {}).unwrap();
+    assert_eq!(
+        (left, machine.erased.borrow().len()),
+        ((vec![], vec![]), erased)
+    );
+    check_free(&state, "db", "boot", &of(1, true)).unwrap();
+    let refused = check_free(&state, "db", "boot", &of(1, false)).unwrap_err();
+    assert_eq!(refused.id, ErrorId::RecoverNeeded);
+}
+
+#[test]
+fn what_is_nobodys_is_not_taken_from_a_controller_that_runs() {
+    let (_folder, state) = Folder::new("busy");
+    let mut machine = Machine::new();
+    machine.observed.borrow_mut().boot = "boot".to_owned();
+    dirty(&state, 1, None);
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    machine.nvme(|nvme| nvme.namespaces.get_mut(&1).unwrap().attached = [1].into());
+    let (_, left) = erase_ownerless(&mut machine, &state, false, &mut |_| {}).unwrap();
+    assert!(left[0].why[0].contains("controller 1"), "{left:?}");
+    assert!(machine.erased.borrow().is_empty());
+}
+
+/// While one recovery erases, another finishes the next VF on its list, and a guest has it since.
+#[test]
+fn a_recovery_finishes_nothing_that_was_given_away_since_it_looked() {
+    let (_folder, state) = Folder::new("stale");
+    let mut machine = Machine::new();
+    machine.observed.borrow_mut().boot = "boot".to_owned();
+    let terms = disk_terms();
+    claim(&state, "web", &holder(), &terms).unwrap();
+    take(&mut machine, &state, "web", &terms).unwrap();
+    bound(&state, &terms).unwrap();
+    let kept = LeaseTerms {
+        keep: true,
+        ..terms.clone()
+    };
+    let nic = nic_terms();
+    claim(&state, "first", &holder(), &nic).unwrap();
+    let mut finished = 0;
+    finish_leases(&mut machine, &state, false, &mut |_, one| {
+        finished += 1;
+        assert_eq!(one.pf, nic.pf, "the second was finished by another");
+        let mut other = Machine::new();
+        other.nvme(|nvme| nvme.namespaces.get_mut(&2).unwrap().attached = [1].into());
+        assert_eq!(give(&mut other, &state, &terms), Vec::<String>::new());
+        assert_eq!(run(&mut other, &state, &kept), Vec::<String>::new());
+        Vec::new()
+    })
+    .unwrap();
+    assert_eq!(finished, 1);
+    assert_eq!(
+        record(&state, &terms),
+        (VfState::Leased, Some("web".to_owned()))
+    );
 }
 
 #[test]

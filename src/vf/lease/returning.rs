@@ -28,7 +28,11 @@ pub fn give_back(
     terms: &LeaseTerms,
     say: &mut dyn FnMut(&str),
 ) -> Vec<String> {
-    let mut evidence = returned(hands, state, guest, terms, say);
+    let mut evidence = match on_record(state, guest, terms) {
+        Ok(None) => Vec::new(),
+        Ok(Some(terms)) => returned(hands, state, guest, &terms, say),
+        Err(report) => vec![in_a_line(&report)],
+    };
     // One whose reset has failed is in quarantine before it is at rest: then at rest is not clean.
     if state.refusal(terms.vf).is_some() {
         let marked = state.mark_quarantined(terms.vf);
@@ -86,6 +90,11 @@ pub fn give_back_gone(
     terms: &LeaseTerms,
     say: &mut dyn FnMut(&str),
 ) -> Vec<String> {
+    let terms = &match on_record(state, guest, terms) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(terms)) => terms,
+        Err(report) => return vec![in_a_line(&report)],
+    };
     let changed = match reformatted(hands, terms) {
         Ok(changed) => changed,
         Err(evidence) => return evidence,
@@ -95,18 +104,14 @@ pub fn give_back_gone(
         if !is_leased(pf, guest, terms) {
             return Ok(None);
         }
-        if let Some(lease) = pf
-            .vfs
-            .get_mut(&terms.index)
-            .and_then(|vf| vf.lease.as_mut())
-        {
-            if terms.keep {
+        let record = pf.vfs.get_mut(&terms.index);
+        match record.and_then(|vf| vf.lease.as_mut()) {
+            Some(lease) if terms.keep => {
                 lease.run = None;
-                return Ok(Some(Vec::new()));
+                Ok(Some(Vec::new()))
             }
-            lease.keep = false;
+            _ => Ok(Some(to_sanitise(pf, guest, terms, &changed))),
         }
-        Ok(Some(to_sanitise(pf, guest, terms, &changed)))
     });
     match dirty {
         Ok(None) => Vec::new(),
@@ -130,6 +135,7 @@ pub fn return_lease(
     let (guest, terms, was) = held(bdf, &state.records(&observed).map_err(one)?).map_err(one)?;
     let _lock = InUse::take(state, bdf, &format!("{guest} (returned)")).map_err(one)?;
     state.check_recovered(bdf).map_err(one)?;
+    end_keeping(state, &guest, &terms).map_err(one)?;
     let is_there = observed
         .pfs
         .get(&terms.pf)
@@ -199,6 +205,31 @@ fn reset_and_give_back(
     }
 }
 
+/// Writes down that the lease ends, before anything is done for that: what is cut off then is finished.
+fn end_keeping(state: &State, guest: &str, terms: &LeaseTerms) -> Result<(), Report> {
+    state.change_pf(terms.pf, &terms.anchor, |pf| {
+        if !is_leased(pf, guest, terms) {
+            return Err(not_leased(terms.vf));
+        }
+        let record = pf.vfs.get_mut(&terms.index);
+        if let Some(lease) = record.and_then(|vf| vf.lease.as_mut()) {
+            (lease.keep, lease.terms.keep) = (false, false);
+        }
+        Ok(())
+    })
+}
+
+/// The terms of a lease for its end, kept or not as the record says; `None` where it has ended.
+fn on_record(state: &State, guest: &str, terms: &LeaseTerms) -> Result<Option<LeaseTerms>, Report> {
+    state.change_pf(terms.pf, &terms.anchor, |pf| {
+        let record = pf.vfs.get(&terms.index);
+        let lease = record.and_then(|record| record.lease.as_ref());
+        Ok(lease
+            .filter(|lease| lease.guest == guest)
+            .map(|lease| of(&lease.terms, lease.keep)))
+    })
+}
+
 /// The guest with a lease, its terms for its end, and where the VF is in its life.
 fn held(bdf: Bdf, records: &Records) -> Result<(String, LeaseTerms, VfState), Report> {
     let mut all = records.pfs.values().flat_map(|pf| pf.vfs.values());
@@ -237,14 +268,6 @@ fn ended(state: &State, guest: &str, terms: &LeaseTerms) -> Result<bool, Report>
             record.is_some_and(|record| record.lease.as_ref().is_some_and(is_kept)) && terms.keep;
         if is_rested {
             return Ok(false);
-        }
-        if let Some(lease) = pf
-            .vfs
-            .get_mut(&terms.index)
-            .and_then(|vf| vf.lease.as_mut())
-        {
-            // From here on it ends, also where that is cut off.
-            lease.keep = terms.keep;
         }
         // A kept lease, or one that was never given back, outlives the VF: another boot has made it again, and it was reset.
         let state = pf
@@ -309,6 +332,7 @@ fn reformatted(
     }
     let observed = hands.observe().map_err(|report| vec![in_a_line(&report)])?;
     let (shared, own): (Vec<_>, Vec<_>) = changed_formats(terms, &observed)
+        .map_err(|why| vec![why])?
         .into_iter()
         .partition(|changed| changed.is_shared);
     match shared.is_empty() {

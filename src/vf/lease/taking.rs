@@ -34,12 +34,14 @@ pub fn claim(
         let record = pf.vfs.get(&terms.index);
         let lease = record.and_then(|record| record.lease.as_ref());
         let since = lease.map_or_else(|| now.clone(), |lease| lease.since.clone());
+        // What it keeps it keeps until it runs: a start that fails must not cost it.
+        let keep = terms.keep || lease.is_some_and(|lease| lease.keep);
         pf.step(terms.index, vf, Event::Leased, &now)?;
         if let Some(record) = pf.vfs.get_mut(&terms.index) {
             record.pool = Some(terms.pool.clone());
             record.lease = Some(Lease {
                 guest: guest.to_owned(),
-                keep: terms.keep,
+                keep,
                 since,
                 run: Some(holder.clone()),
                 terms: terms.clone(),
@@ -85,8 +87,8 @@ fn is_free(
     if !matches!(is, VfState::Clean | VfState::Leased) {
         return Err(not_clean(terms.vf, is));
     }
-    let mut own = terms.own_namespaces();
-    own.try_for_each(|wanted| check_clean(pf, wanted, terms.vf, guest, lease.is_some()))
+    let mut all = terms.namespaces.iter();
+    all.try_for_each(|wanted| check_clean(pf, wanted, terms.vf, guest, lease.is_some()))
 }
 
 /// Refuses a VF with a lease, unless the guest keeps it, with the namespaces that it gets now.
@@ -112,14 +114,12 @@ fn is_its_own(
     if lease.terms.has_namespaces_of(terms) {
         return Ok(());
     }
-    let own = lease.terms.own_namespaces().map(|its| its.nsid.to_string());
-    let own: Vec<String> = own.collect();
     Err(Report::new(
         ErrorId::LeaseForeign,
         what,
         format!(
-            "it keeps namespace {} with it, and the host file gives it others now",
-            own.join(", ")
+            "it keeps {} with it, and the host file gives it others now",
+            lease.terms.namespaces_in_words()
         ),
         format!(
             "give it those in the host file, or end the lease with what is on them: narrows vf return {}",
@@ -147,16 +147,22 @@ pub fn take(
         )
     };
     let observed = hands.observe()?;
+    let terms = &as_kept(state, terms)?;
     let steps = to_leased(terms, &observed).map_err(failed)?;
     let mut fresh = Vec::new();
     // Before the guest can write to the first of them; it may have been attached all along.
     state.change_pf(terms.pf, &terms.anchor, |pf| {
-        for wanted in terms.own_namespaces() {
+        for wanted in &terms.namespaces {
             let record = pf.namespaces.get(&wanted.nsid);
-            if record.is_none_or(|record| record.state == NamespaceState::Clean) {
+            let is_new = record.is_none_or(|record| record.state == NamespaceState::Clean);
+            if is_new && !wanted.is_shared {
                 fresh.push(Dirt::of(terms, wanted));
             }
-            mark(pf, wanted, NamespaceState::Dirty, Some(guest));
+            let last = (!wanted.is_shared).then_some(guest);
+            mark(pf, wanted, NamespaceState::Dirty, last);
+            if let Some(record) = pf.namespaces.get_mut(&wanted.nsid) {
+                (record.erase, record.is_shared) = (Some(terms.erase), wanted.is_shared);
+            }
         }
         Ok(())
     })?;
@@ -184,14 +190,30 @@ pub fn take(
     }
 }
 
-/// Writes down that the guest runs with it from now on.
+/// The terms with what the record says of keeping: a guest may have formatted what it has kept so far.
+fn as_kept(state: &State, terms: &LeaseTerms) -> Result<LeaseTerms, Report> {
+    let mut own = terms.clone();
+    state.change_pf(terms.pf, &terms.anchor, |pf| {
+        let record = pf.vfs.get(&terms.index);
+        let lease = record.and_then(|record| record.lease.as_ref());
+        own.keep |= lease.is_some_and(|lease| lease.keep);
+        Ok(())
+    })?;
+    Ok(own)
+}
+
+/// Writes down that the guest runs with it from now on, and whether it keeps it.
 ///
 /// # Errors
 /// What keeps the record from being changed.
 pub fn bound(state: &State, terms: &LeaseTerms) -> Result<(), Report> {
     state.change_pf(terms.pf, &terms.anchor, |pf| {
-        pf.step(terms.index, terms.vf, Event::Bound, &now())
-            .map(drop)
+        pf.step(terms.index, terms.vf, Event::Bound, &now())?;
+        let record = pf.vfs.get_mut(&terms.index);
+        if let Some(lease) = record.and_then(|record| record.lease.as_mut()) {
+            lease.keep = terms.keep;
+        }
+        Ok(())
     })
 }
 
@@ -203,7 +225,11 @@ fn check_clean(
     guest: &str,
     is_kept: bool,
 ) -> Result<(), Report> {
-    if let Some((other, owner)) = pf.owner_of(wanted.nsid).filter(|(vf, _)| vf.bdf != its_vf) {
+    // Those who share one have it together; nobody else has it beside one who has it alone, or beside them.
+    let mut holders = pf.holders_of(wanted.nsid);
+    let other =
+        holders.find(|(vf, _, is_shared)| vf.bdf != its_vf && !(*is_shared && wanted.is_shared));
+    if let Some((other, owner, _)) = other {
         return Err(Report::new(
             ErrorId::LeaseForeign,
             format!("cannot lease {its_vf} to guest {guest}"),
@@ -220,10 +246,11 @@ fn check_clean(
     let Some(record) = pf.namespaces.get(&wanted.nsid) else {
         return Ok(());
     };
-    let is_its = is_kept
-        && record.last_guest.as_deref() == Some(guest)
-        && record.state == NamespaceState::Dirty
-        && record.id == wanted.id;
+    let is_its = match wanted.is_shared {
+        true => record.is_shared,
+        false => is_kept && !record.is_shared && record.last_guest.as_deref() == Some(guest),
+    };
+    let is_its = is_its && record.state == NamespaceState::Dirty && record.id == wanted.id;
     if record.state == NamespaceState::Clean || is_its {
         return Ok(());
     }

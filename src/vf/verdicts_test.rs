@@ -33,7 +33,9 @@ impl World {
                         "{tenant} finds on namespace {nsid} the data of {data:?}"
                     ));
                 }
-                if nsid != SHARED && !terms.keep && namespace.block != BLOCK {
+                // What it has kept so far is in the format that it has given it.
+                let is_its = data.is_some_and(|whose| *whose == tenant);
+                if nsid != SHARED && !is_its && namespace.block != BLOCK {
                     return Err(format!("{tenant} finds namespace {nsid} in another format"));
                 }
             }

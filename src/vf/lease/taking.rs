@@ -131,7 +131,7 @@ fn is_its_own(
 /// Makes a claimed VF what its lease says, and reads it back.
 ///
 /// # Errors
-/// `step-failed`, `step-not-done`; what is half done is for [`give_back`].
+/// `step-failed`, `step-not-done`; what is half done is for [`give_back`](super::give_back).
 pub fn take(
     hands: &mut dyn Hands,
     state: &State,

@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    attributes::{differing, word},
-    desired::{Desired, DesiredPf, DesiredVf, WithoutMac},
+    desired::Desired,
     facts::{Observed, PfFacts},
-    life::VfState,
-    records::{Records, VfRecord},
-    terms::{LeaseTerms, Place},
+    member::{Member, is_own, kept_from, members, named, nobody_has},
+    records::Records,
+    terms::LeaseTerms,
 };
 use crate::{
     error::{ErrorId, Report},
@@ -32,43 +31,6 @@ pub struct PoolsView<'a> {
     pub records: &'a Records,
     /// VFs that no guest may have now, and why.
     pub withheld: &'a BTreeMap<Bdf, String>,
-}
-
-/// A VF of a pool, as wanted and as it is.
-#[derive(Clone, Copy, Debug)]
-struct Member<'a> {
-    pf: &'a PfFacts,
-    declared: &'a DesiredPf,
-    wanted: &'a DesiredVf,
-    /// `None` where the PF has fewer VFs.
-    bdf: Option<Bdf>,
-    record: Option<&'a VfRecord>,
-}
-
-impl Member<'_> {
-    fn terms(&self, pool: &str, keep: bool, view: &PoolsView<'_>) -> Option<LeaseTerms> {
-        let place = Place {
-            pf: self.pf,
-            declared: self.declared,
-            wanted: self.wanted,
-            kept: view.records.pfs.get(&self.pf.bdf),
-        };
-        LeaseTerms::new(pool, self.bdf?, keep, &place)
-    }
-
-    /// What tells that the host file gives it other namespaces than its guest keeps.
-    fn is_moved(&self, view: &PoolsView<'_>) -> Option<String> {
-        let lease = self.record?.lease.as_ref()?;
-        let now = self.terms(&lease.terms.pool, lease.keep, view);
-        if now.is_some_and(|now| now.has_namespaces_of(&lease.terms)) {
-            return None;
-        }
-        Some(format!(
-            "guest {} keeps {} with it, and the host file gives it others now",
-            lease.guest,
-            lease.terms.namespaces_in_words()
-        ))
-    }
 }
 
 /// The VF for each wish of `guest`, by the wish's number in the guest file.
@@ -282,143 +244,6 @@ pub fn foreign(bdf: Bdf, guest: &str, pool: &str) -> Report {
     )
 }
 
-fn members<'a>(pool: &str, view: &PoolsView<'a>) -> Vec<Member<'a>> {
-    let view = *view;
-    let pfs = view.desired.pfs.values();
-    let pairs = pfs.filter_map(move |pf| Some((pf, view.observed.pfs.get(&pf.bdf)?)));
-    let all = pairs.flat_map(|(wanted, pf)| wanted.vfs.iter().map(move |vf| (pf, wanted, vf)));
-    all.filter(|(_, _, vf)| vf.pool.as_deref() == Some(pool))
-        .map(|(pf, declared, wanted)| Member {
-            pf,
-            declared,
-            wanted,
-            bdf: pf
-                .vfs
-                .iter()
-                .find(|vf| vf.index == wanted.index)
-                .map(|vf| vf.bdf),
-            record: view.records.vf(pf.bdf, wanted.index),
-        })
-        .collect()
-}
-
-/// Whether the guest has it already: a lease that it keeps, or that of this very run.
-fn is_own(member: &Member<'_>, guest: &str) -> bool {
-    member
-        .record
-        .is_some_and(|record| record.lease.as_ref().is_some_and(|l| l.guest == guest))
-}
-
-/// Whether it could be given to anybody, as its record tells.
-fn nobody_has(member: &Member<'_>, view: &PoolsView<'_>) -> bool {
-    let is_kept_back = member.bdf.is_none_or(|bdf| {
-        view.withheld.contains_key(&bdf)
-            || view.records.quarantined.contains_key(&bdf)
-            || view.records.running.contains_key(&bdf)
-    });
-    let is_clean = |record: &VfRecord| record.state == VfState::Clean && record.lease.is_none();
-    !is_kept_back && member.record.is_some_and(is_clean)
-}
-
-/// What keeps `guest` from having it.
-fn kept_from(
-    member: &Member<'_>,
-    guest: &str,
-    wish: &PoolWish,
-    view: &PoolsView<'_>,
-) -> Option<String> {
-    let applies = "narrows host apply";
-    let Some(bdf) = member.bdf else {
-        return Some(format!("it is not made: {applies}"));
-    };
-    let Some(record) = member.record else {
-        return Some(format!("nobody knows what it did before: {applies}"));
-    };
-    if let Some(why) = view.records.quarantined.get(&bdf) {
-        return Some(format!("in quarantine: {why}"));
-    }
-    let lease = record.lease.as_ref();
-    if let Some(lease) = lease.filter(|lease| lease.guest != guest) {
-        let since = &lease.since;
-        return Some(match lease.keep {
-            true => format!("guest {} keeps it since {since}", lease.guest),
-            false => format!("guest {} has it since {since}", lease.guest),
-        });
-    }
-    if let Some(why) = view.withheld.get(&bdf) {
-        return Some(why.clone());
-    }
-    // One's own run is known by its lease.
-    if lease.is_none()
-        && let Some(who) = view.records.running.get(&bdf)
-    {
-        return Some(format!("guest {who} has it"));
-    }
-    if let Some(why) = member.is_moved(view) {
-        return Some(why);
-    }
-    match (record.state, lease) {
-        (VfState::Clean, _) | (VfState::Leased, Some(_)) => {}
-        // What is in quarantine was told above: this one was let go, as far as its files tell.
-        (VfState::Absent | VfState::Created | VfState::Quarantined, _) => {
-            return Some(format!("it was not shown to be clean: {applies}"));
-        }
-        (state, _) => {
-            return Some(format!(
-                "it is {state}: narrows recover, unless its guest runs"
-            ));
-        }
-    }
-    not_asked_for(member, wish).or_else(|| {
-        // While the guest has it, it is as leased.
-        (record.state == VfState::Clean)
-            .then(|| drifted(member))
-            .flatten()
-    })
-}
-
-/// What it is not that the wish asks for.
-fn not_asked_for(member: &Member<'_>, wish: &PoolWish) -> Option<String> {
-    if let Some(node) = wish.numa
-        && member.pf.numa != Some(node)
-    {
-        return Some(match member.pf.numa {
-            Some(other) => format!("it is at NUMA node {other}, not {node}"),
-            None => format!("it is at no NUMA node that is known, {node} is asked for"),
-        });
-    }
-    let least = wish.min_link?;
-    match member.pf.nic().and_then(|nic| nic.link) {
-        Some(link) if link >= least => None,
-        Some(link) => Some(format!("its link has {link}, {least} is asked for")),
-        None => Some(format!(
-            "its link's speed is not known, {least} is asked for"
-        )),
-    }
-}
-
-/// What somebody has changed of a VF at rest.
-fn drifted(member: &Member<'_>) -> Option<String> {
-    let is = member
-        .pf
-        .vfs
-        .iter()
-        .find(|vf| vf.index == member.wanted.index)?
-        .nic?;
-    let differing = differing(
-        &is,
-        &member.wanted.rest,
-        member.wanted.without_mac == WithoutMac::Clear,
-    );
-    (!differing.is_empty()).then(|| {
-        let words: Vec<&str> = differing.iter().map(|(_, to)| word(to)).collect();
-        format!(
-            "{} is not as it was applied: narrows host apply",
-            words.join(", ")
-        )
-    })
-}
-
 /// How many VFs of a PF guests have.
 fn leases(pf: Bdf, view: &PoolsView<'_>) -> usize {
     let records = view.records.pfs.get(&pf);
@@ -431,13 +256,6 @@ fn leases(pf: Bdf, view: &PoolsView<'_>) -> usize {
 /// How many of `taken` are VFs of the PF.
 fn of_pf(pf: &PfFacts, taken: &BTreeSet<Bdf>) -> usize {
     pf.vfs.iter().filter(|vf| taken.contains(&vf.bdf)).count()
-}
-
-fn named(member: &Member<'_>) -> String {
-    match member.bdf {
-        Some(bdf) => bdf.to_string(),
-        None => format!("VF {} of {}", member.wanted.index, member.pf.bdf),
-    }
 }
 
 fn unknown(wish: &PoolWish, spec: &HostSpec) -> Report {

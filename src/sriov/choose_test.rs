@@ -5,8 +5,8 @@ use crate::{
     error::Location,
     spec::host::{Eraser, Kind, Mbps, NicPlaces, NvmePolicy, Pool, PoolPolicy, Safety, Vlan},
     sriov::{
-        Anchor, DesiredPf, KindFacts, Lease, NamespaceId, NicAttributes, NicFacts, PfRecords,
-        VfFacts, WithoutMac,
+        Anchor, DesiredPf, DesiredVf, KindFacts, Lease, NamespaceId, NicAttributes, NicFacts,
+        PfRecords, VfFacts, VfRecord, VfState, WithoutMac,
     },
 };
 

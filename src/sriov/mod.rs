@@ -11,6 +11,7 @@ mod choose;
 mod desired;
 mod diff;
 mod diff_nvme;
+mod dirt;
 mod drift;
 mod export;
 mod facts;
@@ -24,6 +25,7 @@ mod macs;
 #[cfg(test)]
 mod made;
 mod matching;
+mod member;
 #[cfg(test)]
 pub(crate) mod model;
 mod order;
@@ -46,6 +48,7 @@ pub use self::{
     check_nvme::erase_how,
     choose::{PoolsView, candidates, choose, foreign, terms_of},
     desired::{Desired, DesiredNamespace, DesiredPf, DesiredVf, Restored, WithoutMac, desired},
+    dirt::{changed_formats, check_format, is_gone, to_erase},
     drift::{Drift, drift},
     export::{
         Inventory, InventoryHost, InventoryIommu, InventoryLink, InventoryPf, InventoryPool,
@@ -57,7 +60,7 @@ pub use self::{
         Unread, Use, Used, Uses, VfFacts,
     },
     hands::{Hands, Percent, Seen, StepFault},
-    lease::{changed_formats, check_format, is_gone, to_erase, to_leased, to_rest},
+    lease::{to_leased, to_rest},
     life::{Event, Forbidden, VfState, next},
     plan::{Destroyed, Held, HostPlan, Later, Pending, plan},
     records::{Holder, Lease, NamespaceRecord, NamespaceState, PfRecords, Records, VfRecord},

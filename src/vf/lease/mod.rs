@@ -6,6 +6,7 @@
 //! the record is clean; or there is evidence for the quarantine, and the record says that it is not clean.
 
 mod choosing;
+mod ending;
 mod erasing;
 mod ownerless;
 mod returning;
@@ -21,8 +22,9 @@ use iommu::bdf::Bdf;
 
 pub use self::{
     choosing::{Found, Purpose, for_guest},
+    ending::{finish, return_lease},
     ownerless::erase_ownerless,
-    returning::{finish, give_back, give_back_gone, return_lease},
+    returning::{give_back, give_back_gone},
     taking::{bound, check_free, claim, take},
 };
 use crate::{
@@ -60,4 +62,10 @@ fn in_a_line(report: &Report) -> String {
 }
 
 #[cfg(test)]
+mod erasing_test;
+#[cfg(test)]
+mod kept_test;
+#[cfg(test)]
 mod lease_test;
+#[cfg(test)]
+mod model_test;

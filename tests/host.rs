@@ -224,7 +224,10 @@ fn what_import_writes_plans_nothing() {
 fn what_only_firmware_can_give_ends_plan_and_apply_with_a_status_of_its_own() {
     let scene = Scene::new(
         "firmware",
-        |host| with_vfs(host.driver("mlx5_core").total_vfs(4)),
+        |host| {
+            let host = host.file("proc/sys/kernel/random/boot_id", "boot");
+            with_vfs(host.driver("mlx5_core").total_vfs(4))
+        },
         FILE,
     );
     let (code, stdout, stderr) = scene.run(&["host", "import", "-o", "found.toml"]);

@@ -246,7 +246,7 @@ fn host_is_as_before_whichever_step_a_run_is_killed_at() {
         let times = match how.as_str() {
             "once" | "reboot" => 1,
             "each" => 2,
-            // Leases, and changes of the host, are walked by `vf_crash`.
+            // Leases, and changes of the host, are walked by `vf_killed`.
             "unclean" | "stall" | "lease" | "host" | "host-each" => continue,
             other => panic!("{name} is reached in a way that this test does not know: {other}"),
         };

@@ -5,7 +5,7 @@
 //! `small` on the lab kernel with both kernel interfaces, `stock` on the distribution's kernel, `large` on a lab
 //! host with more than 4 GiB, `hands` on one whose devices have no VFs yet, `attack` on one with the guests of
 //! `tests/guests`, `enforce` on one with the emulator's monitor, `jail` on the lab kernel, `crash` and `breakout` on one
-//! whose programs have the feature `breakout`, `vf`, `vf_crash` and `vf_power` on one without VFs, `systemd` on one whose process 1 is
+//! whose programs have the feature `breakout`, `vf`, `vf_killed` and `vf_power` on one without VFs, `systemd` on one whose process 1 is
 //! systemd, `residual` on one with huge pages, `exhaust` with two guests on one processor, `smt` on one whose core has two
 //! threads, `no_iommu` and `no_remapping` on hosts that Narrows must refuse.
 #![expect(
@@ -38,6 +38,6 @@ mod smt;
 mod stock;
 mod systemd;
 mod vf;
-mod vf_crash;
+mod vf_killed;
 mod vf_power;
 mod violation;

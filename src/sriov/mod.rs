@@ -13,6 +13,8 @@ mod diff;
 mod diff_nvme;
 mod dirt;
 mod drift;
+#[cfg(test)]
+mod drive_test;
 mod export;
 mod facts;
 mod hands;
@@ -35,6 +37,8 @@ mod plan_test;
 #[cfg(test)]
 mod properties_test;
 mod records;
+#[cfg(test)]
+mod refusal_test;
 mod sound;
 mod step;
 mod tenure;

@@ -17,6 +17,8 @@
 mod clock;
 mod file;
 mod forget;
+#[cfg(test)]
+mod forget_test;
 mod guests;
 mod host;
 mod host_journal;

@@ -47,7 +47,7 @@ use crate::{
     iommufd::Iommufd,
     ledger::{Bars, Entry, Kind, Ledger, Limits, Permission},
     sysfs::SysRoot,
-    topology::{GroupId, ReservedRegion, Topology},
+    topology::{Function, GroupId, ReservedRegion, Topology},
     type1::Type1,
 };
 
@@ -144,6 +144,15 @@ impl DeviceNode {
             .functions
             .get(&bdf)
             .ok_or(IommuError::NoFunction { bdf })?;
+        Self::new(function)
+    }
+
+    /// The same of a function that was read by itself.
+    ///
+    /// # Errors
+    /// `no-iommu-group`.
+    pub fn new(function: &Function) -> Result<Self> {
+        let bdf = function.bdf;
         Ok(Self {
             bdf,
             group: function.group.ok_or(IommuError::NoGroup { bdf })?,

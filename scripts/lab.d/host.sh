@@ -22,6 +22,7 @@ HOST_HUGEPAGES=0
 HOST_TIMEOUT=0
 HOST_APPEND=
 HOST_MONITOR=0
+HOST_ICOUNT=0
 HOST_NAMESPACE_SIZE=64M
 HOST_PRIVATE=0
 HOST_STATE_DISK=
@@ -46,15 +47,18 @@ make_state_disk() {
 
 # machine_args DISKS: sets ARGS to the machine without kernel and consoles.
 machine_args() {
-    local disks=$1 vfs=$HOST_VFS nsid shared
+    local disks=$1 vfs=$HOST_VFS nsid shared thread=multi
+    [[ $HOST_ICOUNT == 0 ]] || thread=single
     # One more than the VFs' queues and vectors: the primary's own.
     local queues=$((vfs * 4)) vectors=$((vfs * 2))
     ARGS=(
         -nodefaults -no-user-config -display none -no-reboot
         -L "$ROOT/usr/share/qemu" -L "$ROOT/usr/share/seabios" -L "$ROOT/usr/lib/ipxe/qemu"
-        -accel "tcg,thread=multi" -machine q35
+        -accel "tcg,thread=$thread" -machine q35
         -cpu "$HOST_CPU" -smp "$HOST_CPUS,sockets=1,cores=$((HOST_CPUS / HOST_THREADS)),threads=$HOST_THREADS" -m "$HOST_MEMORY"
     )
+    # One nanosecond an instruction. Where nothing runs the clock jumps to the next timer, and waits for nobody.
+    [[ $HOST_ICOUNT == 0 ]] || ARGS+=(-icount "shift=0,sleep=off" -rtc "clock=vm,base=2026-01-01")
     [[ $HOST_IOMMU == off ]] ||
         ARGS+=(-device "intel-iommu,intremap=$HOST_INTREMAP,aw-bits=48,caching-mode=off")
 
@@ -97,8 +101,9 @@ machine_args() {
     )
 }
 
-# tsc_khz: prints the rate of this machine's time stamp counter, which the emulated one shares.
+# tsc_khz: prints the rate of this machine's time stamp counter, which the emulated one shares unless it counts instructions.
 tsc_khz() {
+    [[ $HOST_ICOUNT == 0 ]] || { echo 1000000; return; }
     sed -nE 's/^cpu MHz[^0-9]*([0-9]+)\.([0-9]{3}).*/\1\2/p' /proc/cpuinfo | head -n 1
 }
 

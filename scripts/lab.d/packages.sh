@@ -116,7 +116,7 @@ newest_package() {
 # get_packages: makes $ROOT, the private tree with programs and the stock kernel.
 get_packages() {
     local key config home kernel deb new=$CACHE/root.new
-    key=$(printf '%s\n' 5 "$LAB_SUITE" "$LAB_QEMU_SUITE" "${LAB_PROGRAMS[@]}" | checksum)
+    key=$(printf '%s\n' 6 "$LAB_SUITE" "$LAB_QEMU_SUITE" "${LAB_PROGRAMS[@]}" | checksum)
     ! is_fresh "$ROOT" "$key" || return 0
 
     config=$(private_apt "$LAB_SUITE")

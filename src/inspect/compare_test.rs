@@ -365,3 +365,23 @@ fn filters_that_the_kernel_gives_back_are_those_that_were_put_on() {
     }
     drop(again);
 }
+
+/// A word at which no filter looked is held against the rules all the same: they may want it looked at.
+#[test]
+fn a_check_that_the_filter_leaves_out_is_found_though_it_never_looks() {
+    let handoff = guest(1, 1);
+    let meant = rules(Role::Device, Phase::Run, &handoff);
+    let checked = meant
+        .iter()
+        .find(|rule| rule.checks.iter().flatten().count() > 1);
+    let number = checked.expect("D's rules check arguments").call;
+    let allows_all = [
+        (0x20, 0, 0),
+        (0x15, 1, number),
+        (0x06, 0, 0x8000_0000),
+        (0x06, 0, ALLOW),
+    ];
+    let filter = allows_all.map(|(code, if_true, k)| Instruction::new(code, if_true, 0, k));
+    let found = of_call(&[filter.to_vec()], &meant, 40, number);
+    assert!(found.different > 100, "{}", found.different);
+}

@@ -75,7 +75,13 @@ fn filters(still: &Still) -> Known<Vec<ThreadFilters>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::process::ExitStatusExt, process::ExitStatus, thread, time::Duration};
+    use std::{
+        fs,
+        os::unix::process::ExitStatusExt,
+        process::ExitStatus,
+        thread,
+        time::{Duration, Instant},
+    };
 
     use jailed::manifest::{Instruction, Phase, Role, Rules, program, start_page};
 
@@ -95,9 +101,26 @@ mod tests {
         let filters: Vec<Vec<Instruction>> = above.iter().cloned().chain([own]).collect();
         let place = usize::try_from(start_page::WINDOW).unwrap();
         let child = timed_wait(&filters, place).unwrap();
-        thread::sleep(Duration::from_millis(150));
+        until_it_waits(child);
         interrupt(child);
         wait(child).unwrap()
+    }
+
+    /// Until the child is in its wait, however slow the machine is.
+    fn until_it_waits(child: libc::pid_t) {
+        let call = format!("/proc/{child}/syscall");
+        let futex = format!("{} ", libc::SYS_futex);
+        let begin = Instant::now();
+        while !fs::read_to_string(&call)
+            .unwrap_or_default()
+            .starts_with(&futex)
+        {
+            assert!(
+                begin.elapsed().as_secs() < 60,
+                "it has not waited in a minute"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// A filter that allows everything but the call by which the kernel has a wait go on.

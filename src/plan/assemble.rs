@@ -6,6 +6,7 @@ use jailed::{addr::GpaRange, handoff::MAX_VECTORS, machine};
 use super::{
     acpi,
     checks::{Asked, Case, Verdict},
+    cmdline,
     layout::{BarRequest, Fault, Layout, Request, gpa_range_of, lay_out, spans},
     types::{Bar, Binding, Contents, Function, Image, Interrupts, Memory, Peer, Plan, Sandbox},
 };
@@ -37,12 +38,18 @@ pub(super) fn assemble(case: &Case<'_>, verdict: Verdict) -> Result<Plan, Report
     let mut groups: Vec<_> = functions.iter().map(|function| function.group).collect();
     groups.sort_unstable();
     groups.dedup();
+    let has_console = spec.console != ConsoleSpec::Off;
+    let machine_words = match spec.machine_words {
+        true => cmdline::machine_words(&spec.cmdline, has_console),
+        false => Vec::new(),
+    };
     Ok(Plan(Contents {
         name: spec.name.clone(),
         vcpus: spec.vcpus,
         kernel: spec.kernel.clone(),
         initramfs: spec.initramfs.clone(),
-        cmdline: spec.cmdline.clone(),
+        cmdline: cmdline::whole(&machine_words, &spec.cmdline),
+        machine_words,
         on_reboot: spec.on_reboot,
         on_dma_fault: spec.on_dma_fault,
         console: spec.console.clone(),

@@ -50,6 +50,9 @@ impl fmt::Display for Plan {
             writeln!(f, "  initramfs  {}", shown(initramfs))?;
         }
         writeln!(f, "  cmdline    {}", printable(&self.cmdline))?;
+        for row in &self.machine_words {
+            writeln!(f, "             {}: {}", row.word, row.why)?;
+        }
         match &self.console {
             ConsoleSpec::Off => writeln!(f, "  console    off")?,
             ConsoleSpec::Stdio => writeln!(f, "  console    stdio")?,

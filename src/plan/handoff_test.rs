@@ -14,6 +14,16 @@ fn plan() -> Plan {
     planned(&host(), &more).unwrap()
 }
 
+#[test]
+fn without_the_machines_words_the_line_is_the_operators() {
+    let more = "cmdline = \"quiet\"\nmachine_words = false\n";
+    let plan = planned(&host(), more).unwrap();
+    assert_eq!(
+        (plan.cmdline.as_str(), plan.machine_words.len()),
+        ("quiet", 0)
+    );
+}
+
 fn opened() -> OpenedFunction {
     let mut bars = [Region::default(); 6];
     bars[0] = Region {
@@ -48,10 +58,10 @@ fn a_handoff_carries_the_plan_and_the_opened_devices() {
         ),
         (2, 0, 0)
     );
-    assert_eq!(&handoff.cmdline[..6], b"quiet\0");
+    assert_eq!(&handoff.cmdline[..18], b"pci=noearly quiet\0");
     assert_eq!(
         (handoff.cmdline_len, handoff.acpi_len as usize),
-        (5, plan.acpi.len())
+        (17, plan.acpi.len())
     );
     assert_eq!(
         handoff.ram().iter().map(|r| r.len_bytes).sum::<u64>(),

@@ -6,6 +6,7 @@ mod acpi;
 mod acpi_test;
 mod assemble;
 mod checks;
+mod cmdline;
 mod explain;
 mod handoff;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod types;
 pub use iommu::space::Interface;
 
 pub use self::{
+    cmdline::MachineWord,
     handoff::{OpenedFunction, Region},
     layout::{gpa_range_of, iova_of},
     types::{

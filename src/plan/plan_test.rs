@@ -121,7 +121,9 @@ fn the_text_of_a_plan_is_what_will_be_done() {
         plan.to_string(),
         "guest a: 1 vCPU, 512 MiB\n  \
            kernel     /g/k\n  \
-           cmdline    \n  \
+           cmdline    pci=noearly\n             \
+                      pci=noearly: nothing answers at ports 0xcf8 and 0xcfc, where Linux looks for chipsets before it \
+         knows of ECAM\n  \
            console    off\n  \
            devices    by type1, IOMMU group 13\n  \
            verdict    pass\n\

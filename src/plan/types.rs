@@ -12,6 +12,7 @@ use iommu::{
 use jailed::addr::GpaRange;
 use serde::{Serialize, Serializer};
 
+use super::cmdline::MachineWord;
 use crate::{
     error::Report,
     layers::LayerSet,
@@ -103,8 +104,10 @@ pub struct Contents {
     pub kernel: PathBuf,
     /// The initial RAM file system.
     pub initramfs: Option<PathBuf>,
-    /// The kernel's command line, at most 2047 bytes.
+    /// The kernel's command line, at most 2047 bytes, with the machine's words.
     pub cmdline: String,
+    /// The words of it that the machine implies.
+    pub machine_words: Vec<MachineWord>,
     /// What follows when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// What follows when the IOMMU stops a request of a device.

@@ -23,6 +23,7 @@ const KEYS: &[&str] = &[
     "kernel",
     "initramfs",
     "cmdline",
+    "machine_words",
     "on_reboot",
     "on_dma_fault",
     "interface",
@@ -90,6 +91,7 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
     let cmdline = top
         .string("cmdline")
         .and_then(|line| checked(&top, line, check_cmdline));
+    let machine_words = top.boolean("machine_words");
     let on_reboot = choice(&mut top, "on_reboot", &["restart", "exit"]);
     let on_dma_fault = choice(&mut top, "on_dma_fault", &["stop", "log"]);
     let interface = choice(&mut top, "interface", &["auto", "iommufd", "type1"]);
@@ -125,6 +127,7 @@ fn guest(mut top: Table<'_>, file: &Path) -> Option<GuestSpec> {
         kernel: kernel?,
         initramfs,
         cmdline: cmdline.unwrap_or_default(),
+        machine_words: machine_words.is_none_or(|v| v.value),
         on_reboot: on_reboot.map(|v| v.value).unwrap_or_default(),
         on_dma_fault: on_dma_fault.map(|v| v.value).unwrap_or_default(),
         interface: interface.map(|v| v.value).unwrap_or_default(),

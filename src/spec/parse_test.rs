@@ -33,6 +33,7 @@ fn a_minimal_file_has_safe_defaults() {
         (OnReboot::Restart, InterfaceChoice::Auto)
     );
     assert_eq!(spec.on_dma_fault, OnDmaFault::Stop);
+    assert!(spec.machine_words);
     assert_eq!(spec.console, ConsoleSpec::Off);
     assert!(spec.devices.is_empty() && spec.root.is_none() && spec.initramfs.is_none());
 }
@@ -46,6 +47,7 @@ fn every_key_is_understood() {
         kernel = "/boot/vmlinuz"
         initramfs = "initrd"
         cmdline = "console=ttyS0"
+        machine_words = false
         on_reboot = "exit"
         on_dma_fault = "log"
         interface = "type1"
@@ -69,6 +71,7 @@ fn every_key_is_understood() {
     assert_eq!(spec.memory.hugepages, Some(HugepageSize::OneGib));
     assert_eq!((spec.vcpus, spec.memory.numa_node), (4, Some(1)));
     assert_eq!(spec.on_dma_fault, OnDmaFault::Log);
+    assert!(!spec.machine_words);
     assert_eq!(spec.kernel, Path::new("/boot/vmlinuz"));
     assert_eq!(spec.initramfs.as_deref(), Some(Path::new("/guests/initrd")));
     let root = spec.root.unwrap();
@@ -171,6 +174,8 @@ fn every_bad_value_has_its_id_and_line() {
         ("vcpus = 99999999999999999999", ErrorId::BadNumber, 4),
         ("vcpus = \"2\"", ErrorId::SpecWrongType, 4),
         ("cmdline = \"a\\nb\"", ErrorId::BadCmdline, 4),
+        ("machine_words = \"no\"", ErrorId::SpecWrongType, 4),
+        ("machine_words = 0", ErrorId::SpecWrongType, 4),
         ("on_reboot = \"restrat\"", ErrorId::BadChoice, 4),
         ("interface = \"vfio\"", ErrorId::BadChoice, 4),
         ("initramfs = 3", ErrorId::SpecWrongType, 4),

@@ -23,6 +23,8 @@ pub struct GuestSpec {
     pub initramfs: Option<PathBuf>,
     /// The kernel's command line.
     pub cmdline: String,
+    /// Whether the words that the machine implies are put before it.
+    pub machine_words: bool,
     /// What follows when the guest asks for a reboot.
     pub on_reboot: OnReboot,
     /// What follows when the IOMMU stops a request of a device.

@@ -18,12 +18,18 @@ use iommu::{
     device::{CONFIG_REGION, Device, MSI_IRQ, MSIX_IRQ},
     space::{AddressSpace, DeviceNode, VfToken},
     sysfs::SysRoot,
-    topology::Topology,
+    topology,
 };
 
 use super::{
-    fault::Fault, log::Log, noting::Noting, refusal::failed, release::identity,
-    reserved::Functions, space::Space,
+    fault::Fault,
+    log::Log,
+    noting::Noting,
+    quiet::{Reset, quiesce_all, stop_all},
+    refusal::failed,
+    release::identity,
+    reserved::Functions,
+    space::Space,
 };
 use crate::{
     error::{ErrorId, Report},
@@ -252,32 +258,26 @@ impl<'a> Assigned<'a> {
         let Some(first) = self.plan.functions.first() else {
             return Ok(None);
         };
-        // Nodes of device files exist only since the functions are bound.
-        let topology =
-            Topology::read(self.taken.root).map_err(|error| failed(first.bdf, &error))?;
         let mut space = AddressSpace::open(interface, self.taken.root)
             .map_err(|error| failed(first.bdf, &error))?;
         let mut reserved = Vec::new();
         for function in &self.plan.functions {
             let failed = |error: Error| failed(function.bdf, &error);
-            let mut node = DeviceNode::of(&topology, function.bdf).map_err(failed)?;
-            if let Some(group) = topology.groups.get(&node.group) {
-                reserved.extend(group.reserved.iter().cloned());
-            }
+            // Nodes of device files exist only since the functions are bound.
+            let (found, group) =
+                topology::read_with_group(self.taken.root, function.bdf).map_err(failed)?;
+            let mut node = DeviceNode::new(&found).map_err(failed)?;
+            reserved.extend(group.reserved);
             node.vf_token = function
                 .vf_token
                 .as_ref()
                 .map(|uuid| VfToken::new(uuid.bytes()));
             let device = space.attach(&node).map_err(failed)?;
+            let before = None;
+            self.taken.devices.push(Opened { device, before });
             crash::point(Step::Attached);
-            let silenced = self.silence(&device);
-            self.taken.devices.push(Opened {
-                device,
-                before: silenced.as_ref().ok().cloned(),
-            });
-            silenced?;
-            crash::point(Step::Silenced);
         }
+        self.silence(Reset::WhenOpened)?;
         self.note_snapshots()?;
         Ok(Some(Space { space, reserved }))
     }
@@ -302,37 +302,34 @@ impl<'a> Assigned<'a> {
     /// # Errors
     /// `device-reset-failed`.
     pub(super) fn reset_for_reboot(&mut self) -> Result<(), Fault> {
-        let devices = std::mem::take(&mut self.taken.devices);
-        stop_all(&devices);
-        let silenced = devices
-            .iter()
-            .try_for_each(|opened| self.silence(&opened.device).map(drop));
-        self.taken.devices = devices;
+        stop_all(&self.taken.devices);
+        let silenced = self.silence(Reset::Now);
         crash::point(Step::ResetForReboot);
         silenced
     }
 
-    /// Makes a device silent and resets it, and reads back from the hardware that it is so. One that is not is unclean.
-    fn silence(&mut self, device: &Device) -> Result<ConfigSnapshot, Fault> {
-        let bdf = device.bdf();
-        if let Err(error) = quiesce(device) {
-            self.taken.unclean.push((bdf, vec![error.to_string()]));
-            return Err(failed(bdf, &error));
+    /// Makes the devices silent, resets them where they were not yet, and reads back from the hardware that they are so. One that is not is
+    /// unclean; the error is the first one's.
+    fn silence(&mut self, reset: Reset) -> Result<(), Fault> {
+        let Taken {
+            root,
+            devices,
+            unclean,
+            ..
+        } = &mut self.taken;
+        let quiesced = quiesce_all(devices, reset);
+        let mut first = Ok(());
+        for (opened, quiesced) in devices.iter_mut().zip(quiesced) {
+            let bdf = opened.device.bdf();
+            let silenced = silenced(root, bdf, quiesced, unclean);
+            match silenced {
+                // What it was before its guest's first life.
+                Ok(snapshot) => _ = opened.before.get_or_insert(snapshot),
+                Err(fault) => first = first.and(Err(fault)),
+            }
+            crash::point(Step::Silenced);
         }
-        let snapshot =
-            ConfigSnapshot::read(self.taken.root, bdf).map_err(|error| failed(bdf, &error))?;
-        let noise = snapshot.noise();
-        let Some(first) = noise.first() else {
-            return Ok(snapshot);
-        };
-        let report = Report::new(
-            ErrorId::DeviceResetFailed,
-            format!("cannot assign {bdf}"),
-            format!("after its reset, {first}"),
-            "reset the PF or the host; the device must not go to another guest in this state",
-        );
-        self.taken.unclean.push((bdf, noise));
-        Err(report.into())
+        first
     }
 }
 
@@ -355,30 +352,30 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// Keeps every device from starting DMA, before the first of them is reset: one may have the BARs of another mapped, and
-/// write to what was just reset. What fails here fails again in [`quiesce`], which tells of it.
-pub(super) fn stop_all(devices: &[Opened]) {
-    for opened in devices {
-        opened.device.clear_bus_master().ok();
+/// The configuration space of a function after its reset, if it is silent. What is not is noted in `unclean`.
+fn silenced(
+    root: &SysRoot,
+    bdf: Bdf,
+    quiesced: Result<(), Error>,
+    unclean: &mut Vec<(Bdf, Vec<String>)>,
+) -> Result<ConfigSnapshot, Fault> {
+    if let Err(error) = quiesced {
+        unclean.push((bdf, vec![error.to_string()]));
+        return Err(failed(bdf, &error));
     }
-}
-
-/// Leaves the device unable to start DMA or send an interrupt, in its state after a reset where it has one.
-///
-/// A step that fails does not keep the next ones from being tried: a device that misbehaves needs the reset most.
-pub(super) fn quiesce(device: &Device) -> Result<(), Error> {
-    // The order matters: first no more DMA, then no more messages, and the reset finds a device at rest.
-    let quiet = [
-        device.clear_bus_master(),
-        device.disable_irqs(MSIX_IRQ).map(drop),
-        device.disable_irqs(MSI_IRQ).map(drop),
-    ];
-    if device.info()?.can_reset {
-        device.reset()?;
-    }
-    // Read back: a reset that did not happen would leave the bit as a guest had set it.
-    device.clear_bus_master()?;
-    quiet.into_iter().collect()
+    let snapshot = ConfigSnapshot::read(root, bdf).map_err(|error| failed(bdf, &error))?;
+    let noise = snapshot.noise();
+    let Some(first) = noise.first() else {
+        return Ok(snapshot);
+    };
+    let report = Report::new(
+        ErrorId::DeviceResetFailed,
+        format!("cannot assign {bdf}"),
+        format!("after its reset, {first}"),
+        "reset the PF or the host; the device must not go to another guest in this state",
+    );
+    unclean.push((bdf, noise));
+    Err(report.into())
 }
 
 fn facts(device: &Device, function: &plan::Function) -> Result<OpenedFunction, Error> {

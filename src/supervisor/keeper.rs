@@ -30,6 +30,7 @@ use super::{
     sandbox::{cgroup_of, make_jail},
     set_up::guard,
     stats::Stats,
+    watch::settle,
     wipe::Tenant,
 };
 use crate::{
@@ -41,6 +42,7 @@ use crate::{
     sys::{
         crash::{self, Step},
         map::CounterView,
+        thrift::Thrift,
     },
     vf::Tenancy,
 };
@@ -149,9 +151,9 @@ impl Keeper<'_> {
         assigned.take_leases(&options.state)?;
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
-        let bound = again(plan, self.replan)?;
-        stats.interface = bound.interface.to_string();
-        let space = assigned.open(bound.interface)?;
+        let interface = again(plan, self.replan)?.interface;
+        stats.interface = interface.to_string();
+        let space = assigned.open(interface)?;
         again(plan, self.replan)?;
         stats.step("assigned", log);
 
@@ -263,9 +265,14 @@ impl Keeper<'_> {
             link: &self.link,
             functions: &functions,
         };
-        let end = life.until_end(|seen| {
-            stats.seen = seen;
-            self.write(stats, counters, None);
+        // It may be too busy to hear it, and so is not thrifty yet.
+        let offered = self.link.offer(&Ask::Settle);
+        settle(&Thrift::new(), self.log);
+        let end = offered.and_then(|_is_heard| {
+            life.until_end(|seen| {
+                stats.seen = seen;
+                self.write(stats, counters, None);
+            })
         });
         // V first: its mappings hold the BARs open, and no vCPU may run while the device is being taken away.
         let vcpu_gone = life.vcpu.stop();

@@ -4,8 +4,12 @@
 //! and run it, and the supervisor keeps no descriptor of the ring or of an interrupt.
 
 use std::{
+    fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::FileExt,
+    },
     path::Path,
 };
 
@@ -16,7 +20,7 @@ use jailed::{
 };
 use rustix::{
     event::{EventfdFlags, eventfd},
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
     net::{AddressFamily, SocketFlags, SocketType, socketpair},
 };
 
@@ -349,24 +353,47 @@ fn sealed_handoff(handoff: &Handoff) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// The memory that V and D share.
+/// The memory that V and D share, and behind it the ones that the guest reads where no function is.
 ///
 /// # Errors
-/// The errno of `memfd_create`, `ftruncate` or `fcntl`.
+/// The errno of `memfd_create`, `ftruncate`, `pwrite64` or `fcntl`.
 pub(super) fn ring_file(handoff: &Handoff) -> io::Result<OwnedFd> {
     let vcpus = usize::try_from(handoff.vcpu_count).map_err(io::Error::other)?;
     let layout = Layout::new(vcpus, handoff.functions().len());
-    let file = memfd_create(
+    let file = File::from(memfd_create(
         "narrows-ring",
         MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?;
-    ftruncate(&file, layout.size_bytes() as u64)?;
+    )?);
+    file.set_len(layout.file_bytes() as u64)?;
+    file.write_all_at(&[u8::MAX; Layout::ONES_BYTES], layout.ones() as u64)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(file)
+    Ok(file.into())
 }
 
 fn eventfds(count: usize) -> io::Result<Vec<OwnedFd>> {
     (0..count)
         .map(|_| Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_what_is_shared_are_ones_and_nothing_else_is_set() {
+        let handoff = Handoff {
+            vcpu_count: 2,
+            ..Handoff::empty()
+        };
+        let layout = Layout::of(&handoff);
+        let file = File::from(ring_file(&handoff).unwrap());
+        let len_bytes = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        assert_eq!(len_bytes, layout.file_bytes());
+        let mut bytes = vec![0; len_bytes];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let (shared, ones) = bytes.split_at(layout.ones());
+        assert!(shared.iter().all(|byte| *byte == 0));
+        assert!(ones.iter().all(|byte| *byte == u8::MAX));
+    }
 }

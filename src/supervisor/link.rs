@@ -6,7 +6,7 @@
 //!
 //! A word that finds no room waits for it, and where none comes to be its speaker fails, which ends the guest: a stop, a fault,
 //! a question or an answer that got lost would leave a guest running that should not. Only the figures may be dropped: they
-//! are asked for again, and come at the end by themselves.
+//! are asked for again, and come at the end by themselves. So may the word to settle, on which nothing depends.
 
 use std::{
     io::{self, IoSliceMut},
@@ -110,6 +110,8 @@ pub(super) enum Ask {
         /// The user and group to become.
         id: u32,
     },
+    /// To give back what setting up has used: the guest runs.
+    Settle,
     /// To copy the rest of the console and to look at the kernel log: V and D are gone.
     Rest,
     /// To look once more: the devices are given back.

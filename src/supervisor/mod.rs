@@ -25,8 +25,10 @@ mod link;
 mod log;
 mod noting;
 mod pace;
+mod parallel;
 mod process;
 mod processes;
+mod quiet;
 mod ram;
 mod recover;
 mod refusal;
@@ -80,6 +82,7 @@ use crate::{
         crash,
         fork::{Child, Ended, Side, fork},
         signals::Signals,
+        thrift::Thrift,
     },
 };
 
@@ -192,6 +195,7 @@ pub fn run(
                     signals,
                     link: supervisors,
                     log: &log,
+                    thrift: Thrift::new(),
                     done: watch::Done::default(),
                 };
                 watch

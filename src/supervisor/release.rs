@@ -19,8 +19,9 @@ use iommu::{
 };
 
 use super::{
-    assign::{Taken, quiesce, stop_all},
+    assign::Taken,
     log::Log,
+    quiet::{Reset, quiesce_all, stop_all},
 };
 use crate::{
     error::{ErrorId, Report},
@@ -44,9 +45,10 @@ impl Taken<'_> {
         let devices = std::mem::take(&mut self.devices);
         stop_all(&devices);
         crash::point(Step::MastersOff);
-        for opened in devices {
+        let quiesced = quiesce_all(&devices, Reset::Now);
+        for (opened, quiesced) in devices.into_iter().zip(quiesced) {
             let bdf = opened.device.bdf();
-            match quiesce(&opened.device) {
+            match quiesced {
                 Ok(()) => unclean.push((bdf, traces(root, bdf, opened.before.as_ref()))),
                 Err(error) if is_locked(&error) => taken_back.push((bdf, opened.before, error)),
                 Err(error) => unclean.push((bdf, vec![error.to_string()])),

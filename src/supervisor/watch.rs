@@ -25,7 +25,10 @@ use super::{
 };
 use crate::error::Report;
 use crate::jail::seccomp::SupervisorFds;
-use crate::sys::signals::{Asked, Signals};
+use crate::sys::{
+    signals::{Asked, Signals},
+    thrift::Thrift,
+};
 
 /// What the supervisor watches.
 pub(super) struct Watch<'a> {
@@ -41,6 +44,8 @@ pub(super) struct Watch<'a> {
     pub(super) link: Link,
     /// Where lines go.
     pub(super) log: &'a Log,
+    /// What it can give back.
+    pub(super) thrift: Thrift,
     /// What is behind it.
     pub(super) done: Done,
 }
@@ -125,6 +130,7 @@ impl Watch<'_> {
                         },
                     })?;
                 }
+                Next::Word(Ask::Settle) => settle(&self.thrift, self.log),
                 Next::Word(asked @ (Ask::Rest | Ask::Finish)) => self.rest(asked)?,
             }
         }
@@ -255,6 +261,13 @@ pub(super) fn descriptors(
     fds
 }
 
+/// Gives back what setting up has used. Nothing depends on it; where it fails, the operator hears why more memory is in use.
+pub(super) fn settle(thrift: &Thrift, log: &Log) {
+    if let Err(error) = thrift.settle() {
+        log.say(&format!("memory that set-up has used is kept: {error}"));
+    }
+}
+
 fn failed(doing: &str, error: &io::Error) -> Heard {
     Heard::Failed {
         doing: doing.to_owned(),
@@ -296,6 +309,7 @@ mod tests {
                 signals,
                 link,
                 log: &Log::keeping("web", true),
+                thrift: Thrift::new(),
                 done: Done::default(),
             };
             watch.until_keeper_is_gone(|_, _| Ok(6)).unwrap()
@@ -323,6 +337,7 @@ mod tests {
         assert_eq!(stopped.address, 0x5000_0000);
         // The second says nothing more, and a full queue of such words keeps nothing from being heard.
         assert_eq!(keeper.wait::<Heard>(soon).unwrap(), Next::Nothing);
+        keeper.say(&Ask::Settle).unwrap();
         keeper.say(&Ask::End { status: 7 }).unwrap();
         assert_eq!(watched.join().unwrap(), Some(7));
     }

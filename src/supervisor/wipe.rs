@@ -5,11 +5,13 @@
 //! gets it back: until then a bug of the kernel, or a dump of the host's memory, would show the tenant's data.
 //!
 //! Nothing is mapped for it. Pages of 4 KiB are written through the file; huge pages cannot be, but holes in parts of
-//! them are filled with zeroes by the kernel (`hugetlbfs_punch_hole`, since Linux 6.0), and two halves are a page.
+//! them are filled with zeroes by the kernel (`hugetlbfs_punch_hole`, since Linux 6.0), and two halves are a page. One thread
+//! does it: the kernel lets one at a time change a file (`inode_lock`).
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
+    time::Instant,
 };
 
 use rustix::{
@@ -17,7 +19,7 @@ use rustix::{
     io::{Errno, pwrite},
 };
 
-use super::{files::Files, log::Log, ram::Ram};
+use super::{files::Files, log::Log, parallel::Progress, ram::Ram};
 use crate::{
     error::{ErrorId, Report},
     plan::Plan,
@@ -26,8 +28,6 @@ use crate::{
 
 /// What is written at a time.
 const PIECE_BYTES: usize = 1 << 20;
-/// How often the operator sees progress.
-const STEP_BYTES: u64 = 1 << 30;
 
 /// What a guest can write to, for as long as there is any of it.
 #[derive(Debug, Default)]
@@ -73,6 +73,7 @@ fn zero(file: BorrowedFd<'_>, pages: Option<HugepageSize>, log: &Log) -> io::Res
         Some(pages) => pages.len().raw() / 2,
     };
     let zeroes = vec![0; PIECE_BYTES];
+    let (start, mut progress) = (Instant::now(), Progress::new("wiped"));
     let mut done = 0;
     while done < len {
         let piece = step.min(len - done);
@@ -84,11 +85,12 @@ fn zero(file: BorrowedFd<'_>, pages: Option<HugepageSize>, log: &Log) -> io::Res
                 piece
             }
         };
-        if len > STEP_BYTES && (done + wiped) / STEP_BYTES > done / STEP_BYTES {
-            let (done, all) = ((done + wiped) >> 20, len >> 20);
-            log.say(&format!("{done} of {all} MiB of RAM are wiped"));
-        }
         done += wiped;
+        let (done, all) = (usize::try_from(done), usize::try_from(len));
+        let (done, all) = (done.unwrap_or(usize::MAX), all.unwrap_or(usize::MAX));
+        if let Some(line) = progress.line(start.elapsed(), done, all) {
+            log.say(&line);
+        }
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(crate) fn sleeper(filters: &[Vec<Instruction>]) -> io::Result<Child> {
     command.spawn()
 }
 
-/// A child that waits for half a second on a futex of its own, under `filters` and at `place`, and then ends with 7.
+/// A child that waits for two seconds on a futex of its own, under `filters` and at `place`, and then ends with 7.
 pub(crate) fn timed_wait(filters: &[Vec<Instruction>], place: usize) -> io::Result<libc::pid_t> {
     const PAGE_BYTES: usize = 4096;
     // SAFETY: the child makes system calls only, and ends without coming back.
@@ -75,23 +75,15 @@ pub(crate) fn timed_wait(filters: &[Vec<Instruction>], place: usize) -> io::Resu
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: a fresh mapping where nothing is.
     let word = unsafe { libc::mmap(place, PAGE_BYTES, protection, flags, -1, 0) };
-    let half_a_second = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 500_000_000,
+    let limit = libc::timespec {
+        tv_sec: 2,
+        tv_nsec: 0,
     };
     let is_ready = filters.iter().all(|filter| install(filter).is_ok());
     if is_ready {
         let (wait, expected) = (0_usize, 0_usize);
         // SAFETY: the word and the time are this process's own.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word,
-                wait,
-                expected,
-                &raw const half_a_second,
-            )
-        };
+        unsafe { libc::syscall(libc::SYS_futex, word, wait, expected, &raw const limit) };
     }
     // SAFETY: ends the process.
     unsafe { libc::syscall(libc::SYS_exit_group, if is_ready { 7 } else { 1 }) };

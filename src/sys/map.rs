@@ -18,6 +18,9 @@ pub struct Mapping {
 // SAFETY: the mapping is only an address range; every access to it says how it is synchronised.
 unsafe impl Send for Mapping {}
 
+// SAFETY: as above; what `&Mapping` offers changes no content.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
     /// Maps the first `len_bytes` bytes of `file`, shared, for reading and writing.
     ///
@@ -39,6 +42,22 @@ impl Mapping {
         let hint = std::ptr::null_mut();
         // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
         let start = unsafe { mmap(hint, len_bytes, protection, MapFlags::SHARED, file, 0)? };
+        let start = NonNull::new(start.cast::<u8>())
+            .ok_or_else(|| io::Error::other("mmap returned address zero"))?;
+        Ok(Self { start, len_bytes })
+    }
+
+    /// Maps memory without a file, for tests: it has large pages where memory files have none.
+    ///
+    /// # Errors
+    /// The errno of `mmap`.
+    #[cfg(test)]
+    pub(crate) fn anonymous(len_bytes: usize) -> io::Result<Self> {
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        let hint = std::ptr::null_mut();
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let start =
+            unsafe { rustix::mm::mmap_anonymous(hint, len_bytes, protection, MapFlags::PRIVATE)? };
         let start = NonNull::new(start.cast::<u8>())
             .ok_or_else(|| io::Error::other("mmap returned address zero"))?;
         Ok(Self { start, len_bytes })

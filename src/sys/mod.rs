@@ -27,3 +27,4 @@ pub mod same;
 pub mod signals;
 pub mod spawn;
 pub mod start;
+pub mod thrift;

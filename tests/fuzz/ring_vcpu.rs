@@ -140,7 +140,7 @@ fn expected(answer: &Answer) -> Result<Reply, PeerBroken> {
     })
 }
 
-/// Reads of configuration space give the published bytes, or all ones; the console never more than its queue holds.
+/// The console never gives more than its queue holds, whatever the peer writes.
 fn check_reads(input: &mut Input<'_>, shared: Shared, side: &VcpuSide) {
     let layout = Layout::of(&handoff());
     let at = input.word() as usize % (shared.size_bytes() / 4) * 4;
@@ -148,29 +148,6 @@ fn check_reads(input: &mut Input<'_>, shared: Shared, side: &VcpuSide) {
     if !(layout.slot(0)..layout.slot(VCPUS)).contains(&at) {
         shared.word(at).store(input.word(), Relaxed);
     }
-    let function = input.below(3) as usize;
-    let offset = usize::try_from(input.number() % 0x1_0010).unwrap() % 4100;
-    let size = input.pick(&[1_usize, 2, 4, 8, 3, 0]);
-    let ones = if size.is_power_of_two() && size < 8 {
-        (1 << (8 * size)) - 1
-    } else {
-        u64::MAX
-    };
-    let is_there = function < FUNCTIONS
-        && matches!(size, 1 | 2 | 4 | 8)
-        && offset.is_multiple_of(size)
-        && offset < 4096;
-    let wanted = if is_there {
-        (0..size).fold(0, |all, n| {
-            let byte = shared
-                .byte(layout.config(function) + offset + n)
-                .load(Relaxed);
-            all | u64::from(byte) << (8 * n)
-        })
-    } else {
-        ones
-    };
-    assert_eq!(side.config_read(function, offset, size), wanted);
     let taken = (0..5000)
         .take_while(|_| side.console_get().is_some())
         .count();

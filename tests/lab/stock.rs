@@ -41,6 +41,28 @@ fn stock_guest_moves_data_both_ways() {
     );
 }
 
+/// Without a console a guest is told not to scan ports that nothing answers: it finds its devices all the same.
+#[test]
+#[ignore = "needs a lab host"]
+fn stock_guest_without_a_console_finds_its_devices() {
+    let file = GuestFile::stock("stock-silent", "net:10.9.0.2/24,sleep:600")
+        .silent()
+        .device(&host::nic(0))
+        .device(&host::nvme(0));
+    let plan = host::shell(&format!("narrows plan {}", file.write()));
+    assert!(plan.contains("pci=noearly"), "{plan}");
+    let guest = file.start();
+    let answers =
+        host::shell("ping -c 200 -W 1 10.9.0.2 | grep -m 3 'bytes from'; ping -c 2 -W 5 10.9.0.2");
+    assert!(answers.contains(" 2 packets received"), "{answers}");
+    // The command line names a serial port that is not there: looking for it is some 280. The scan would be as many again.
+    let ports = guest.figures()["counters"]["port_exits"].as_u64().unwrap();
+    assert!(ports < 400, "{ports} exits by ports");
+    guest.signal("TERM");
+    guest.end();
+    host::assert_returned(&host::nic(0));
+}
+
 #[test]
 #[ignore = "needs a lab host"]
 fn iommufd_is_refused_where_the_kernel_has_none() {

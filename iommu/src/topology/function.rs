@@ -32,7 +32,7 @@ pub(super) fn read_all(root: &SysRoot) -> Result<BTreeMap<Bdf, Function>> {
     Ok(functions)
 }
 
-fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
+pub(super) fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
     let folder = function_path(bdf);
     let cdev = root
         .list(folder.join("vfio-dev"))?

@@ -25,7 +25,7 @@ pub(super) fn read_all(root: &SysRoot) -> Result<BTreeMap<GroupId, Group>> {
     Ok(groups)
 }
 
-fn read(root: &SysRoot, id: GroupId) -> Result<Group> {
+pub(super) fn read(root: &SysRoot, id: GroupId) -> Result<Group> {
     let folder = group_path(id);
     let mut members: Vec<Bdf> = Vec::new();
     let mut other_members = Vec::new();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     addr::{ByteLen, IovaRange},
     bdf::Bdf,
-    error::Result,
+    error::{IommuError, Result},
     sysfs::SysRoot,
 };
 
@@ -80,6 +80,19 @@ impl Topology {
 /// `sysfs-io`.
 pub fn read_members(root: &SysRoot, group: GroupId) -> Result<Vec<Member>> {
     group::read_members(root, group)
+}
+
+/// Reads one function, without what its PF enforces on it, and its group.
+///
+/// # Errors
+/// `no-such-function`, `no-iommu-group`, `sysfs-io`, `sysfs-malformed`.
+pub fn read_with_group(root: &SysRoot, bdf: Bdf) -> Result<(Function, Group)> {
+    if !root.exists(function_path(bdf)) {
+        return Err(IommuError::NoFunction { bdf });
+    }
+    let function = function::read(root, bdf)?;
+    let id = function.group.ok_or(IommuError::NoGroup { bdf })?;
+    Ok((function, group::read(root, id)?))
 }
 
 /// Reads the driver that a function is bound to now; `None` where it is bound to none.

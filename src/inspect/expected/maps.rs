@@ -2,6 +2,7 @@
 
 use jailed::{
     handoff::Handoff,
+    machine,
     manifest::{Role as Jailed, start_page},
     ring::Layout,
 };
@@ -17,7 +18,7 @@ pub struct ExpectedMap {
     pub protections: &'static [&'static str],
     /// Whether it is sealed.
     pub is_sealed: bool,
-    /// How many bytes of it there are in all, where that is fixed.
+    /// How many bytes of it there are in all, with these protections, where that is fixed.
     pub len_bytes: Option<u64>,
     /// What it is for.
     pub why: &'static str,
@@ -106,6 +107,15 @@ pub(super) fn maps(role: Jailed, handoff: &Handoff, place: &Place) -> Vec<Expect
     let bar_bytes: u64 = spans.map(|span| span.len_bytes).sum();
     let ram_bytes = handoff.ram().iter().map(|range| range.len_bytes).sum();
     maps.push(exactly(
+        row(
+            memory_file("narrows-ring"),
+            &["r--s"],
+            true,
+            "configuration space that the guest reads",
+        ),
+        machine::ECAM_BYTES,
+    ));
+    maps.push(exactly(
         row(memory_file("narrows-ram"), &["rw-s"], true, "guest RAM"),
         ram_bytes,
     ));
@@ -140,6 +150,14 @@ pub(super) fn is_vfio_device(name: &str) -> bool {
 /// Whole pages.
 fn pages(len_bytes: u64) -> u64 {
     len_bytes.next_multiple_of(4096)
+}
+
+impl ExpectedMap {
+    /// Whether a mapping of this name and protection is of this kind.
+    #[must_use]
+    pub fn fits(&self, path: &str, protection: &str) -> bool {
+        self.of.fits(path) && self.protections.contains(&protection)
+    }
 }
 
 impl Mapped {

@@ -25,8 +25,7 @@ pub(super) fn mappings(look: &Look<'_>) -> Answer {
                 continue;
             }
         };
-        let mut like = meant.iter().filter(|e| e.of.fits(&map.path));
-        let is_meant = like.any(|e| e.protections.contains(&protection(map).as_str()));
+        let is_meant = meant.iter().any(|e| e.fits(&map.path, &protection(map)));
         mismatches.unless(is_meant, || {
             format!("{} is not meant to be there", words(map))
         });
@@ -46,7 +45,9 @@ pub(super) fn mappings(look: &Look<'_>) -> Answer {
         let Some(meant) = expected.len_bytes else {
             continue;
         };
-        let like = own.iter().filter(|map| expected.of.fits(&map.path));
+        let like = own
+            .iter()
+            .filter(|map| expected.fits(&map.path, &protection(map)));
         let len_bytes: u64 = like.map(Map::len_bytes).sum();
         mismatches.unless(len_bytes == meant, || {
             format!(
@@ -79,8 +80,7 @@ pub(super) fn seals(look: &Look<'_>) -> Answer {
     let (mut mismatches, mut count) = (Mismatches::default(), 0);
     for map in own {
         let protection = protection(map);
-        let is_like =
-            |e: &&ExpectedMap| e.of.fits(&map.path) && e.protections.contains(&protection.as_str());
+        let is_like = |e: &&ExpectedMap| e.fits(&map.path, &protection);
         if meant.iter().find(is_like).is_some_and(|e| e.is_sealed) {
             count += 1;
             mismatches.unless(map.is_sealed, || format!("{} is not sealed", words(map)));

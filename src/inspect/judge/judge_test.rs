@@ -6,7 +6,10 @@ use super::{
     State,
     sound_test::{OTHER, PID, Process, READER, sound, thread},
 };
-use crate::inspect::{expected::Held, facts::Unread};
+use crate::inspect::{
+    expected::Held,
+    facts::{Map, Unread},
+};
 
 type Change = fn(&mut Process);
 
@@ -73,6 +76,21 @@ fn guest_ram_in_d_is_noticed() {
     process.map("narrows-ram").end += 0x1000;
     let wrong = process.wrong();
     assert!(wrong[0].1.contains("guest RAM: "), "{wrong:?}");
+}
+
+#[test]
+fn configuration_space_that_v_could_write_is_noticed() {
+    let is_what_the_guest_reads = |map: &&mut Map| map.path.contains("ring") && !map.is_writable;
+    let mut process = sound(Jailed::Vcpu);
+    let mut maps = process.maps().iter_mut();
+    maps.find(is_what_the_guest_reads).unwrap().is_writable = true;
+    let (id, said) = &process.wrong()[0];
+    assert_eq!(id, "mappings");
+    assert!(said.contains("configuration space"), "{said}");
+    // And in D a mapping of the ring that cannot be written.
+    let mut process = sound(Jailed::Device);
+    process.map("narrows-ring").is_writable = false;
+    assert_eq!(process.wrong()[0].0, "mappings");
 }
 
 #[test]

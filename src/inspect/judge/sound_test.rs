@@ -173,7 +173,10 @@ pub(super) fn sound(role: Jailed) -> Process {
             Mapped::VfioDevice => "/dev/vfio/devices/vfio3",
             Mapped::Nothing | Mapped::Like(_) => "",
         };
-        maps.push(map(&mut at, row.len_bytes.unwrap(), "rw-s", path, true));
+        let [protection] = row.protections else {
+            panic!("what has a length has one protection");
+        };
+        maps.push(map(&mut at, row.len_bytes.unwrap(), protection, path, true));
     }
     if role == Jailed::Vcpu {
         maps.push(map(&mut at, 0x3000, "rw-s", "anon_inode:kvm-vcpu:0", true));

@@ -65,6 +65,7 @@ fn build() -> Result<&'static Guest, Failure> {
     registers::write_gdt(&mut ram, entry).map_err(boot::fill_failure)?;
     slots.map_images(handoff, fds)?;
     slots.map_bars(handoff, fds)?;
+    slots.map_ecam(handoff)?;
     start.reached(handoff, Point::VcpuLoaded);
 
     setup::add_devices(vm, handoff, fds)?;

@@ -10,14 +10,18 @@ use super::{
 use crate::{
     handoff::{Ending, MAX_FUNCTIONS},
     ring::{DeviceFailure, DeviceSide, Next, PeerBroken, Reply, Request},
-    sys::syscall::exit_group,
+    sys::{
+        syscall::{Errno, exit_group},
+        thread::forever,
+    },
 };
 
 /// The thread that answers requests.
 #[derive(Debug)]
 pub struct Server {
     ring: &'static DeviceSide,
-    functions: [Option<(Function, Hardware, ResetBrake)>; MAX_FUNCTIONS],
+    /// Each in pages of its own: what a guest does not have takes none.
+    functions: [Option<&'static mut (Function, Hardware, ResetBrake)>; MAX_FUNCTIONS],
     console: ConsoleOut,
 }
 
@@ -33,10 +37,19 @@ impl Server {
     }
 
     /// Adds function `index`.
-    pub fn add(&mut self, index: usize, function: Function, hardware: Hardware) {
+    ///
+    /// # Errors
+    /// The errno of `mmap` or `mseal`.
+    pub fn add(
+        &mut self,
+        index: usize,
+        function: Function,
+        hardware: Hardware,
+    ) -> Result<(), Errno> {
         if let Some(place) = self.functions.get_mut(index) {
-            *place = Some((function, hardware, ResetBrake::new()));
+            *place = Some(forever((function, hardware, ResetBrake::new()))?);
         }
+        Ok(())
     }
 
     /// Answers until the process ends.

@@ -53,7 +53,7 @@ pub fn start() -> Result<&'static mut Server, Failure> {
     for (index, number) in (0..MAX_FUNCTIONS).zip(0..handoff.function_count) {
         let (function, hardware) = take_over(handoff, fds, index, number)?;
         ring.publish_config(index, function.config().dwords());
-        server.add(index, function, hardware);
+        server.add(index, function, hardware).map_err(at_ring)?;
         page.reached(handoff, Point::DeviceFunction);
     }
     watch(handoff, fds, ring)?;

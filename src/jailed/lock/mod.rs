@@ -14,7 +14,7 @@ use crate::manifest::start_page::Locked;
 use crate::manifest::{self, Phase, Role, Rules, layer};
 use crate::sys::memory::close_range;
 use crate::sys::syscall::Errno;
-use crate::sys::{image, lock, thread};
+use crate::sys::{image, lock, lock::Instruction, thread};
 
 /// A layer that could not be had and may not be absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Lock {
         // From here on, mappings are sealed as they are made.
         lock.put_on(handoff, layer::MSEAL, lock::can_seal)?;
         if has(handoff, layer::SECCOMP) {
-            filter(role, Phase::Build, handoff)?;
+            with_program(role, Phase::Build, handoff, lock::install)?;
         }
         Ok(lock)
     }
@@ -68,7 +68,8 @@ impl Lock {
     /// [`Refused`], while there is a control socket to say so. What fails later stands in `start`, and ends the process.
     pub fn finish(mut self, handoff: &Handoff, start: StartPage) -> Result<(), Refused> {
         image::protect_and_seal().map_err(refused(layer::MSEAL))?;
-        thread::deepen_stack();
+        let run = program(self.role, handoff)?;
+        thread::settle_stack().map_err(refused(layer::RLIMITS))?;
         if has(handoff, layer::RLIMITS) {
             for limit in manifest::limits(self.role, handoff.vcpu_count) {
                 lock::limit(limit.resource, limit.value).map_err(refused(layer::RLIMITS))?;
@@ -78,7 +79,7 @@ impl Lock {
         let last = close_others(self.role, handoff)
             .map_err(refused(layer::SECCOMP))
             .and_then(|()| match has(handoff, layer::SECCOMP) {
-                true => filter(self.role, Phase::Run, handoff),
+                true => lock::install(run).map_err(refused(layer::SECCOMP)),
                 false => Ok(()),
             });
         match last {
@@ -129,14 +130,26 @@ fn refused(layer: u32) -> impl FnOnce(Errno) -> Refused {
     move |errno| Refused { layer, errno }
 }
 
-/// Puts the filter of `phase` on.
-fn filter(role: Role, phase: Phase, handoff: &Handoff) -> Result<(), Refused> {
+/// The last filter, out of the stack, which is given back before it goes on.
+#[inline(never)]
+fn program(role: Role, handoff: &Handoff) -> Result<&'static [Instruction], Refused> {
+    with_program(role, Phase::Run, handoff, thread::copied)
+}
+
+/// Makes the filter of `phase`, for which the stack gets deep, and passes it on.
+#[inline(never)]
+fn with_program<R>(
+    role: Role,
+    phase: Phase,
+    handoff: &Handoff,
+    then: impl FnOnce(&[Instruction]) -> Result<R, Errno>,
+) -> Result<R, Refused> {
     let rules = Rules::of(role, phase, handoff);
     let program = manifest::program(&rules);
     if !program.is_whole() {
         return Err(refused(layer::SECCOMP)(Errno::TOO_BIG));
     }
-    lock::install(program.instructions()).map_err(refused(layer::SECCOMP))
+    then(program.instructions()).map_err(refused(layer::SECCOMP))
 }
 
 /// Closes all descriptors that the run does not need.

@@ -3,7 +3,7 @@
 use super::table::{Row, Symbol};
 use crate::handoff::{DeviceFds, Report, VcpuFds};
 use crate::sys::syscall::{
-    flag::{CLONE_THREAD, MAP_FRESH, MAP_WINDOW, PROT_READ, PROT_READ_WRITE},
+    flag::{CLONE_THREAD, MADV_DONTNEED, MAP_FRESH, MAP_WINDOW, PROT_READ, PROT_READ_WRITE},
     number as call,
 };
 
@@ -39,6 +39,11 @@ pub(super) const BUILD: &[Row] = &[
         call::MPROTECT,
         [(2, Symbol::Bits(PROT_READ))],
         "takes rights away: of guard pages, and of what relocation has written",
+    ),
+    Row::new(
+        call::MADVISE,
+        [(2, Symbol::Exactly(MADV_DONTNEED))],
+        "gives back what building used of the stack",
     ),
     Row::new(
         call::CLONE,

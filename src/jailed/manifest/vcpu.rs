@@ -5,7 +5,7 @@ use super::table::{Row, Symbol};
 use crate::handoff::VcpuFds;
 use crate::sys::kvm_abi as kvm;
 use crate::sys::syscall::{
-    flag::{MAP_PLACED, MAP_RESERVED, MAP_SHARED, PROT_READ_WRITE},
+    flag::{MAP_PLACED, MAP_PRESENT, MAP_RESERVED, MAP_SHARED, PROT_READ, PROT_READ_WRITE},
     number as call,
 };
 
@@ -76,7 +76,7 @@ pub(super) const BUILD: &[Row] = &[
     ),
     vm(
         kvm::SET_USER_MEMORY_REGION,
-        "gives RAM, images and BARs to the guest",
+        "gives RAM, images, BARs and configuration space to the guest",
     ),
     vm(kvm::CREATE_DEVICE, "makes the KVM-VFIO device"),
     vm(kvm::IRQFD, "ties each vector's eventfd to its interrupt"),
@@ -103,6 +103,15 @@ pub(super) const BUILD: &[Row] = &[
     vcpu(kvm::SET_REGS, "sets registers before the first instruction"),
     map(MAP_PLACED, Symbol::Fd(VcpuFds::RAM), "maps RAM"),
     map(MAP_PLACED, Symbol::Mapped, "maps images and BARs"),
+    Row::new(
+        call::MMAP,
+        [
+            (2, Symbol::Bits(PROT_READ)),
+            (3, Symbol::Exactly(MAP_PRESENT)),
+            (4, Symbol::Fd(VcpuFds::RING)),
+        ],
+        "maps configuration space for the guest to read",
+    ),
     map(MAP_SHARED, Symbol::Vcpus, "maps the pages shared with KVM"),
     Row::new(
         call::MMAP,

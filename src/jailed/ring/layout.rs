@@ -106,7 +106,7 @@ impl Layout {
         self.console_in() + Self::CONSOLE_IN_BYTES + function * CONFIG_BYTES
     }
 
-    /// Bytes in all, a multiple of the page size.
+    /// Bytes that V and D share, a multiple of the page size. The file is longer: [`Self::file_bytes`].
     #[must_use]
     pub const fn size_bytes(&self) -> usize {
         self.config(self.functions)

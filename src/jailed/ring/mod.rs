@@ -3,12 +3,13 @@
 //!
 //! Each side treats the other as hostile: it reads a word once, checks it, and never follows an offset from the
 //! shared memory. Requests are synchronous: a vCPU waits for its reply. Reads of configuration space need no request:
-//! D publishes what the guest may read ([`Layout::config`]) and V reads it from there, without a system call.
+//! D publishes what the guest may read ([`Layout::config`]), and the guest has these pages mapped ([`Layout::ecam`]).
 //! The supervisor maps the counters read-only and believes nothing in them.
 
 use crate::machine::CONFIG_BYTES;
 
 mod device_side;
+mod ecam;
 mod layout;
 mod queue;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod ring_test;
 mod vcpu_side;
 
 pub use device_side::{DeviceSide, Next};
+pub use ecam::ECAM_PIECES;
 pub use layout::Layout;
 pub use vcpu_side::VcpuSide;
 
@@ -131,7 +133,7 @@ pub enum Counter {
     PortExits,
     /// V: of these, memory reads and writes.
     MmioExits,
-    /// V: configuration space reads.
+    /// V: configuration space reads that KVM could not do by itself: none, as long as the host can read its own memory.
     ConfigReads,
     /// V: configuration space writes.
     ConfigWrites,

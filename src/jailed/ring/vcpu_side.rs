@@ -1,4 +1,4 @@
-//! V's side: asks, waits, reads what D published.
+//! V's side: asks, waits, moves the console's bytes.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     handoff::{Handoff, MAX_FUNCTIONS},
-    machine::CONFIG_BYTES,
     sys::{futex, shared::Shared},
 };
 
@@ -22,7 +21,6 @@ pub struct VcpuSide {
     shared: Shared,
     layout: Layout,
     vcpus: usize,
-    functions: usize,
     vectors: [u32; MAX_FUNCTIONS],
     console_out: Queue,
     console_in: Queue,
@@ -44,7 +42,6 @@ impl VcpuSide {
             shared,
             layout,
             vcpus: layout.vcpus(),
-            functions: layout.functions(),
             vectors,
             console_out: layout.console_out_queue(shared),
             console_in: layout.console_in_queue(shared),
@@ -77,36 +74,6 @@ impl VcpuSide {
         self.ring_doorbell();
         self.wait_for_answer(word(slot::STATE))?;
         self.read_reply(slot, request.function)
-    }
-
-    /// What the guest reads at `offset` of the configuration space of `function`: from what D published, without a
-    /// call. All ones for what is not 1, 2, 4 or 8 aligned bytes of it.
-    #[must_use]
-    pub fn config_read(&self, function: usize, offset: usize, size_bytes: usize) -> u64 {
-        let ones = match size_bytes {
-            1 => 0xFF,
-            2 => 0xFFFF,
-            4 => 0xFFFF_FFFF,
-            _ => u64::MAX,
-        };
-        if !matches!(size_bytes, 1 | 2 | 4 | 8)
-            || function >= self.functions
-            || offset >= CONFIG_BYTES
-            || !offset.is_multiple_of(size_bytes)
-        {
-            return ones;
-        }
-        let dword = |at: usize| {
-            u64::from(
-                self.shared
-                    .word(self.layout.config(function) + at)
-                    .load(Ordering::Acquire),
-            )
-        };
-        if size_bytes == 8 {
-            return dword(offset) | dword(offset + 4) << 32;
-        }
-        dword(offset & !3) >> (8 * (offset & 3)) & ones
     }
 
     /// Gives D a byte that the guest wrote to its console; false where the queue is full. One thread at a time.

@@ -1,8 +1,10 @@
 //! Reading, writing and checking the descriptors that the supervisor handed over.
 
+use core::mem::offset_of;
+
 use super::{
     syscall::{Errno, Fd, call, number},
-    thread,
+    thread::{self, Zeroed},
 };
 use crate::handoff::{Handoff, Report};
 
@@ -86,24 +88,44 @@ pub fn is_open(fd: Fd) -> bool {
     unsafe { call(number::FCNTL, [fd.number() as usize, F_GETFD, 0, 0, 0, 0]) }.is_ok()
 }
 
-/// Reads the handoff from its start, whole; `None` where the file is too short. Its counts are not checked here.
+// SAFETY: 1. a handoff consists of integers.
+unsafe impl Zeroed for Handoff {}
+
+/// Reads the handoff, of the command line and the ACPI tables what is used; `None` where the file is too short. Its counts
+/// are not checked here.
 ///
 /// # Errors
 /// The errno.
 pub fn read_handoff(fd: Fd) -> Result<Option<&'static Handoff>, Errno> {
     const { assert!(size_of::<Handoff>() < 1 << 20) };
-    let handoff = thread::forever(Handoff::empty())?;
+    const CMDLINE: usize = offset_of!(Handoff, cmdline);
+    const ACPI: usize = offset_of!(Handoff, acpi);
+    let handoff = thread::zeroed::<Handoff>()?;
     let place = core::ptr::from_mut(handoff).cast::<u8>();
     // SAFETY: the bytes of a handoff are ours alone here, and it consists of integers: any bytes make one.
-    let bytes = unsafe { core::slice::from_raw_parts_mut(place, size_of::<Handoff>()) };
+    let facts = unsafe { core::slice::from_raw_parts_mut(place, CMDLINE) };
+    if !read_whole(fd, facts, 0)? {
+        return Ok(None);
+    }
+    // What is not used is zeroes in the file, too, and so need not be there.
+    let used = |len: u32| usize::try_from(len).unwrap_or(usize::MAX);
+    let (cmdline_len, acpi_len) = (used(handoff.cmdline_len), used(handoff.acpi_len));
+    let cmdline = handoff.cmdline.get_mut(..cmdline_len).unwrap_or_default();
+    let is_whole = read_whole(fd, cmdline, CMDLINE)?;
+    let acpi = handoff.acpi.get_mut(..acpi_len).unwrap_or_default();
+    Ok((is_whole && read_whole(fd, acpi, ACPI)?).then_some(&*handoff))
+}
+
+/// Fills `bytes` from `offset` on; whether the file has so many.
+fn read_whole(fd: Fd, bytes: &mut [u8], offset: usize) -> Result<bool, Errno> {
     let mut have = 0;
     while let Some(rest) = bytes.get_mut(have..).filter(|rest| !rest.is_empty()) {
-        match read_at(fd, rest, have as u64)? {
-            0 => return Ok(None),
+        match read_at(fd, rest, offset.saturating_add(have) as u64)? {
+            0 => return Ok(false),
             n => have += n,
         }
     }
-    Ok(Some(handoff))
+    Ok(true)
 }
 
 /// The bytes of a report, as they cross the control socket.

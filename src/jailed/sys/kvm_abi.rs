@@ -2,6 +2,8 @@
 //!
 //! *Source:* `include/uapi/linux/kvm.h` and `arch/x86/include/uapi/asm/kvm.h` (v6.12).
 
+use super::thread::Zeroed;
+
 /// `KVM_GET_API_VERSION`
 pub const GET_API_VERSION: usize = 0xAE00;
 /// `KVM_CREATE_VM`
@@ -144,17 +146,16 @@ pub struct RouteList {
     pub(super) entries: [MsiRoute; MAX_ROUTES],
 }
 
-impl RouteList {
-    /// No routes.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            count: 0,
-            flags: 0,
-            entries: [MsiRoute::default(); MAX_ROUTES],
-        }
-    }
+// SAFETY: 1. integers, and a count of zero: no routes.
+unsafe impl Zeroed for RouteList {}
 
+/// Address and data of each route's message.
+pub type Messages = [(u64, u32); MAX_ROUTES];
+
+// SAFETY: 1. integers.
+unsafe impl Zeroed for Messages {}
+
+impl RouteList {
     /// Replaces the routes by `routes`, as many as there is room for.
     pub fn replace(&mut self, routes: impl Iterator<Item = MsiRoute>) {
         self.count = 0;
@@ -168,12 +169,6 @@ impl RouteList {
     #[must_use]
     pub fn as_slice(&self) -> &[MsiRoute] {
         self.entries.get(..self.count as usize).unwrap_or_default()
-    }
-}
-
-impl Default for RouteList {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -125,9 +125,9 @@ fn a_payload_reads_and_writes_a_port() {
 fn routes_are_replaced_as_a_whole_and_may_be_none() {
     let kvm = kvm();
     let vm = vm(&kvm);
-    let mut routes = RouteList::new();
-    assert_eq!(vm.set_routes(&mut routes), Ok(()));
+    let routes = crate::sys::thread::zeroed::<RouteList>().unwrap();
+    assert_eq!(vm.set_routes(routes), Ok(()));
     routes.replace((0..4096).map(|gsi| MsiRoute::new(gsi, 0xFEE0_0000, 0x40)));
-    assert_eq!(vm.set_routes(&mut routes), Ok(()));
+    assert_eq!(vm.set_routes(routes), Ok(()));
     assert_eq!(vm.set_irqfd(fd(&kvm), 0), Err(Errno(22)));
 }

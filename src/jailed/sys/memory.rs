@@ -1,7 +1,7 @@
 //! Mappings of descriptors, and guest RAM while the guest is being built.
 
 use super::lock::seal;
-use super::syscall::flag::{MAP_PLACED, MAP_RESERVED, PROT_READ, PROT_READ_WRITE};
+use super::syscall::flag::{MAP_PLACED, MAP_PRESENT, MAP_RESERVED, PROT_READ, PROT_READ_WRITE};
 use super::syscall::{Errno, Fd, call, number};
 use crate::addr::{Gpa, GpaRange};
 use crate::handoff::{MAX_RAM_RANGES, RamRange};
@@ -18,6 +18,15 @@ pub enum Access {
     ReadOnly,
     /// To be read and written.
     ReadWrite,
+}
+
+/// A run of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it begins in the file.
+    pub offset: usize,
+    /// Its length, whole pages.
+    pub len_bytes: usize,
 }
 
 /// A shared mapping of a descriptor, sealed. It lasts as long as the process: dropping it changes nothing.
@@ -54,6 +63,36 @@ impl Mapping {
                 [place, len_bytes, protection, MAP_PLACED, fd, offset],
             )
         }?;
+        Self::sealed(host, len_bytes)
+    }
+
+    /// Maps `pieces` of `fd` side by side, only to be read, for the guest to find from `at` on. They are present at once: where
+    /// a page is not, KVM has the guest wait for it by a page fault, which costs more than the page.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_pieces(fd: Fd, at: Gpa, pieces: &[Piece]) -> Result<Self, Errno> {
+        let len_bytes = pieces.iter().map(|piece| piece.len_bytes).sum();
+        let in_guest = usize::try_from(at.raw()).unwrap_or(usize::MAX);
+        let start = reserve(in_guest, len_bytes)?;
+        let mut place = start;
+        for Piece { offset, len_bytes } in pieces {
+            let fd = fd.number() as usize;
+            // SAFETY: 1. six numbers; what is replaced is a part of the reservation above, which is as long as all pieces
+            // and which nobody else knows.
+            unsafe {
+                call(
+                    number::MMAP,
+                    [place, *len_bytes, PROT_READ, MAP_PRESENT, fd, *offset],
+                )
+            }?;
+            place += len_bytes;
+        }
+        Self::sealed(start, len_bytes)
+    }
+
+    /// Seals what was mapped.
+    fn sealed(host: usize, len_bytes: usize) -> Result<Self, Errno> {
         seal(host, len_bytes)?;
         Ok(Self {
             host: core::ptr::with_exposed_provenance_mut(host),

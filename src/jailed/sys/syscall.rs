@@ -110,6 +110,8 @@ pub mod number {
     pub const FCNTL: usize = 72;
     /// `fstat`
     pub const FSTAT: usize = 5;
+    /// `madvise`
+    pub const MADVISE: usize = 28;
     /// `mprotect`
     pub const MPROTECT: usize = 10;
     /// `prctl`
@@ -136,10 +138,14 @@ pub mod flag {
     pub const MAP_SHARED: usize = 1;
     /// `MAP_SHARED | MAP_FIXED`: in place of a reservation.
     pub const MAP_PLACED: usize = 0x11;
+    /// `MAP_SHARED | MAP_FIXED | MAP_POPULATE`: in place of a reservation, and present at once.
+    pub const MAP_PRESENT: usize = 0x8011;
     /// `MAP_SHARED | MAP_FIXED_NOREPLACE`: at a fixed address where nothing is yet.
     pub const MAP_WINDOW: usize = 0x10_0001;
     /// `MAP_PRIVATE | MAP_ANONYMOUS`: fresh memory.
     pub const MAP_FRESH: usize = 0x22;
+    /// `MADV_DONTNEED`: memory without a file is zeroes again, and takes none.
+    pub const MADV_DONTNEED: usize = 4;
     /// `MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE`: a reservation of addresses.
     pub const MAP_RESERVED: usize = 0x4022;
     /// `CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM`, as POSIX threads have it.

@@ -6,11 +6,12 @@
 use core::arch::asm;
 
 use super::lock::seal;
-use super::syscall::flag::{CLONE_THREAD, MAP_FRESH, PROT_READ_WRITE};
+use super::syscall::flag::{CLONE_THREAD, MADV_DONTNEED, MAP_FRESH, PROT_READ_WRITE};
 use super::syscall::{Errno, call, number};
 
 const PAGE_BYTES: usize = 4096;
-/// More than twice what the first thread uses at most, which is for making a filter.
+/// More than twice what the first thread uses at most, which is for making a filter. How deep the stack is costs nothing:
+/// pages that nobody writes to are not there.
 const FIRST_STACK_BYTES: usize = 512 << 10;
 
 /// Moves `value` to pages of its own, which live as long as the process.
@@ -26,6 +27,41 @@ pub fn forever<T>(value: T) -> Result<&'static mut T, Errno> {
     unsafe { place.write(value) };
     // SAFETY: it was initialised above, nobody else knows the address, and it is never unmapped.
     Ok(unsafe { &mut *place })
+}
+
+/// A type of which memory full of zeroes is a value.
+///
+/// # Safety
+/// 1. Zeroes in every byte are a value of it.
+pub unsafe trait Zeroed {}
+
+/// A value of zeroes in pages of its own, which live as long as the process. Those that nobody writes to are never there.
+///
+/// # Errors
+/// The errno of `mmap` or `mseal`.
+pub fn zeroed<T: Zeroed>() -> Result<&'static mut T, Errno> {
+    const { assert!(align_of::<T>() <= PAGE_BYTES) };
+    let size_bytes = size_of::<T>().max(1).next_multiple_of(PAGE_BYTES);
+    let place: *mut T = map(size_bytes)?.cast();
+    seal(place.addr(), size_bytes)?;
+    // SAFETY: the mapping is fresh and so zeroed, which is a value; it is large enough, page aligned, ours alone, and
+    // never unmapped.
+    Ok(unsafe { &mut *place })
+}
+
+/// A copy of `values` in pages of its own, which live as long as the process.
+///
+/// # Errors
+/// The errno of `mmap` or `mseal`.
+pub fn copied<T: Copy>(values: &[T]) -> Result<&'static [T], Errno> {
+    const { assert!(align_of::<T>() <= PAGE_BYTES) };
+    let size_bytes = size_of_val(values).max(1).next_multiple_of(PAGE_BYTES);
+    let place: *mut T = map(size_bytes)?.cast();
+    seal(place.addr(), size_bytes)?;
+    // SAFETY: the mapping is fresh, as large as the values, page aligned and ours alone.
+    unsafe { core::ptr::copy_nonoverlapping(values.as_ptr(), place, values.len()) };
+    // SAFETY: the values were written above, nobody writes to them again, and they are never unmapped.
+    Ok(unsafe { core::slice::from_raw_parts(place, values.len()) })
 }
 
 /// Starts a thread that runs `entry(context, index)` on a stack of `stack_bytes` bytes.
@@ -80,11 +116,23 @@ pub fn spawn<T: Sync>(
     }
 }
 
-/// Makes the first thread's stack as deep as it ever gets, so that it need not grow once nothing more may be mapped.
+/// Makes the first thread's stack as deep as it ever gets, so that it need not grow once nothing more may be mapped, and
+/// gives back the pages below the caller's frame, which building has used.
+///
+/// # Errors
+/// The errno of `madvise`.
 #[inline(never)]
-pub fn deepen_stack() {
-    let deep = [0_u8; FIRST_STACK_BYTES];
-    core::hint::black_box(&deep);
+pub fn settle_stack() -> Result<(), Errno> {
+    let here = 0_u8;
+    let frame = core::ptr::from_ref(core::hint::black_box(&here)).addr() & !(PAGE_BYTES - 1);
+    // This frame is shorter than a page, and where it ends is below `here`.
+    let end = frame - PAGE_BYTES;
+    let lowest = end - FIRST_STACK_BYTES;
+    // SAFETY: the kernel makes the stack as deep as what is touched, within its limit; below this frame nothing is kept.
+    unsafe { asm!("mov byte ptr [{}], 0", in(reg) lowest) };
+    let args = [lowest, FIRST_STACK_BYTES, MADV_DONTNEED, 0, 0, 0];
+    // SAFETY: 1. the range is the stack below this frame, where nothing is kept: it reads as zeroes from here on.
+    unsafe { call(number::MADVISE, args) }.map(drop)
 }
 
 /// What a thread starts with.
@@ -118,6 +166,37 @@ mod thread_test {
 
     use super::*;
     use crate::sys::futex;
+
+    /// Leaves its mark deep in the stack; where.
+    #[inline(never)]
+    fn mark_deep_stack() -> usize {
+        let deep = [0x5A_u8; FIRST_STACK_BYTES / 4];
+        core::hint::black_box(&deep).as_ptr().addr()
+    }
+
+    #[test]
+    fn what_building_left_in_the_stack_is_gone_and_the_callers_frame_is_not() {
+        let kept = core::hint::black_box([0x77_u8; 3 * PAGE_BYTES]);
+        let marked = mark_deep_stack();
+        settle_stack().unwrap();
+        let byte: *const u8 = core::ptr::with_exposed_provenance(marked);
+        // SAFETY: it lies in this thread's stack, which is mapped, below every frame in use.
+        assert_eq!(unsafe { byte.read_volatile() }, 0);
+        assert!(
+            core::hint::black_box(&kept)
+                .iter()
+                .all(|byte| *byte == 0x77)
+        );
+    }
+
+    #[test]
+    fn values_are_copied_whole_and_zeroes_are_zeroes() {
+        let values: Vec<u64> = (0..2000).collect();
+        assert_eq!(copied(&values).unwrap(), values);
+        assert_eq!(copied::<u64>(&[]).unwrap(), []);
+        let routes = zeroed::<crate::sys::kvm_abi::RouteList>().unwrap();
+        assert!(routes.as_slice().is_empty());
+    }
 
     fn entry(word: &'static AtomicU32, index: usize) -> ! {
         word.store(u32::try_from(index).unwrap_or(0), Ordering::SeqCst);

@@ -7,27 +7,30 @@
 use crate::handoff::{Function, InterruptKind};
 use crate::ring::RouteUpdate;
 use crate::sys::kvm::Vm;
-use crate::sys::kvm_abi::{MAX_ROUTES, MsiRoute, RouteList};
+use crate::sys::kvm_abi::{Messages, MsiRoute, RouteList};
 use crate::sys::syscall::Errno;
+use crate::sys::thread::zeroed;
 
-/// The routes of all vectors.
+/// The routes of all vectors: room for as many as any guest has, of which only the pages in use are there.
 #[derive(Debug)]
 pub struct Routes {
     /// By interrupt number: message address and data; address 0 for no route.
-    messages: [(u64, u32); MAX_ROUTES],
-    list: RouteList,
+    messages: &'static mut Messages,
+    list: &'static mut RouteList,
     is_dirty: bool,
 }
 
 impl Routes {
     /// No vector goes anywhere.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            messages: [(0, 0); MAX_ROUTES],
-            list: RouteList::new(),
+    ///
+    /// # Errors
+    /// The errno of `mmap` or `mseal`.
+    pub fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            messages: zeroed()?,
+            list: zeroed()?,
             is_dirty: false,
-        }
+        })
     }
 
     /// Notes a change of the function whose first vector is interrupt `first_gsi`.
@@ -50,26 +53,20 @@ impl Routes {
             return Ok(false);
         }
         self.make_list();
-        vm.set_routes(&mut self.list)?;
+        vm.set_routes(self.list)?;
         self.is_dirty = false;
         Ok(true)
     }
 
     /// Makes the list that KVM takes: the vectors that have a route.
     fn make_list(&mut self) -> &[MsiRoute] {
-        let routes = (0..).zip(&self.messages);
+        let routes = (0..).zip(self.messages.iter());
         self.list.replace(
             routes
                 .filter(|(_, (address, _))| *address != 0)
                 .map(|(gsi, (address, data))| MsiRoute::new(gsi, *address, *data)),
         );
         self.list.as_slice()
-    }
-}
-
-impl Default for Routes {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -122,7 +119,7 @@ mod irq_test {
 
     #[test]
     fn a_vector_has_the_route_that_was_written_last() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new().unwrap();
         routes.update(4, &update(1, 1, 0xFEE0_1000, 0x31));
         routes.update(4, &update(1, 1, 0xFEE0_2000, 0x32));
         assert_eq!(routes.make_list(), [MsiRoute::new(5, 0xFEE0_2000, 0x32)]);
@@ -130,7 +127,7 @@ mod irq_test {
 
     #[test]
     fn address_zero_takes_the_route_away() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new().unwrap();
         routes.update(0, &update(0, 1, 0xFEE0_0000, 0x31));
         routes.update(0, &update(0, 1, 0, 0x31));
         assert!(routes.make_list().is_empty());
@@ -139,7 +136,7 @@ mod irq_test {
 
     #[test]
     fn msi_vectors_count_up_in_the_data() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new().unwrap();
         routes.update(0, &update(0, 4, 0xFEE0_0000, 0x40));
         let data = [0x40, 0x41, 0x42, 0x43];
         let expected: Vec<_> = (0..4)
@@ -150,7 +147,7 @@ mod irq_test {
 
     #[test]
     fn the_same_route_again_costs_nothing() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new().unwrap();
         routes.update(0, &update(0, 1, 0xFEE0_0000, 0x31));
         routes.is_dirty = false;
         routes.update(0, &update(0, 1, 0xFEE0_0000, 0x31));
@@ -159,7 +156,7 @@ mod irq_test {
 
     #[test]
     fn vectors_beyond_the_last_are_not_kept() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new().unwrap();
         routes.update(u32::MAX, &update(u32::MAX, u32::MAX, 1, 1));
         routes.update(4095, &update(0, 2, 0xFEE0_0000, 1));
         assert_eq!(routes.make_list().len(), 1);

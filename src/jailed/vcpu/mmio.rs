@@ -1,4 +1,4 @@
-//! What lies at a guest-physical address that is not mapped.
+//! What lies at a guest-physical address that is not mapped, or not to be written.
 
 use crate::addr::Gpa;
 use crate::handoff::Handoff;

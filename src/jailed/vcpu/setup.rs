@@ -10,6 +10,7 @@ use super::uart::Uart;
 use crate::addr::Gpa;
 use crate::handoff::{Handoff, MAX_VCPUS, Report, SEARCHED_BEHIND, Stage, VcpuFds};
 use crate::lock::StartPage;
+use crate::machine;
 use crate::ring::{Layout, VcpuSide};
 use crate::sys::file::{close_from, is_open, read_handoff, report_bytes};
 use crate::sys::kvm::{Kvm, KvmVfio, Vm};
@@ -32,7 +33,7 @@ const CAPABILITIES: [u32; 8] = [
     25, // IRQ_ROUTING: routes for vectors
     32, // IRQFD: vectors without V
     72, // TSC_DEADLINE_TIMER: the guest's timer
-    81, // READONLY_MEM: images
+    81, // READONLY_MEM: images and configuration space
     89, // DEVICE_CTRL: the KVM-VFIO device
     SPLIT_IRQCHIP,
 ];
@@ -190,6 +191,19 @@ impl Slots {
         Ok(())
     }
 
+    /// Maps configuration space of the bus, to be read: what D publishes, and ones where no function is. A write goes to
+    /// [`super::mmio`].
+    ///
+    /// # Errors
+    /// [`Stage::MemorySlot`].
+    pub fn map_ecam(&mut self, handoff: &Handoff) -> Result<(), Failure> {
+        let at = machine::ECAM_START;
+        let pieces = Layout::of(handoff).ecam();
+        let mapping = Mapping::of_pieces(Fd::new(VcpuFds::RING), at, &pieces)
+            .map_err(Failure::at(Stage::MemorySlot, at.raw()))?;
+        self.give(at, &mapping, Access::ReadOnly)
+    }
+
     fn map(
         &mut self,
         file: Fd,
@@ -300,13 +314,13 @@ pub fn start_threads(
     vcpus: [Option<Vcpu>; MAX_VCPUS],
     start: StartPage,
 ) -> Result<&'static Guest, Failure> {
-    let routes = forever(Spin::new(Routes::new())).map_err(Failure::at(Stage::Thread, 0))?;
+    let routes = Routes::new().map_err(Failure::at(Stage::Thread, 0))?;
     let guest = forever(Guest {
         handoff,
         ring,
         vm,
         vcpus,
-        routes,
+        routes: Spin::new(routes),
         uart: Spin::new(Uart::default()),
         start,
     });

@@ -25,7 +25,7 @@ use crate::{
         violation::{Found, Violations},
         watch::{Done, Watch},
     },
-    sys::{listen::passed_socket, signals::Signals},
+    sys::{listen::passed_socket, signals::Signals, thrift::Thrift},
 };
 
 /// Is the supervisor of the guest whose keeper connects to the socket that this process was started with; gives the
@@ -102,6 +102,7 @@ fn watch_guest(
         signals,
         link,
         log: &log,
+        thrift: Thrift::new(),
         done: Done::default(),
     };
     // It was started without what it would give up; what is left is what it may call.

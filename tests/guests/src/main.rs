@@ -57,6 +57,12 @@ impl Attacker {
             "bar" => answer(pci::bar(words.number()?, words.number()?)?),
             "command" => pci::set_command(words.number()?, words.number()?).and_then(|()| done()),
             "config-sweep" => config_sweep(words),
+            "config-sum" => answer(pci::checksum(words.number()?)?),
+            "config-echo" => answer(pci::echo(
+                words.number()?,
+                words.number()?,
+                words.number()?,
+            )?),
             "alternate" => alternate(words),
             "wait" => {
                 processor::wait_ms(words.number()?);

@@ -43,3 +43,26 @@ pub fn bar(slot: u64, index: u64) -> Option<u64> {
 pub fn set_command(slot: u64, value: u64) -> Option<()> {
     memory::write(base(slot) + COMMAND, 2, value)
 }
+
+/// A number that differs where any of the first `count` dwords of the bus differs.
+#[must_use]
+pub fn checksum(count: u64) -> Option<u64> {
+    const PRIME: u64 = 0x100_0000_01B3;
+    (0..count).try_fold(PRIME, |sum, nth| {
+        let dword = memory::read(ECAM + 4 * nth, 4)?;
+        Some((sum ^ dword).wrapping_mul(PRIME))
+    })
+}
+
+/// Writes `count` addresses to the low half of BAR 0, a multiple of `step` each, and reads each at once: how many came back
+/// as something else.
+pub fn echo(slot: u64, step: u64, count: u64) -> Option<u64> {
+    let at = base(slot) + 0x10;
+    let mut wrong = 0;
+    for nth in 0..count {
+        let address = nth.wrapping_mul(step) & 0xFFFF_FFFF;
+        memory::write(at, 4, address)?;
+        wrong += u64::from(memory::read(at, 4)? & !0xF != address);
+    }
+    Some(wrong)
+}

@@ -6,6 +6,7 @@
 //! host's root sees them, the kernel's log and its counts of interrupts.
 
 mod bare_edu;
+mod config_reads;
 mod config_space;
 mod dma;
 mod dma_end;

@@ -90,6 +90,19 @@ pub fn identify() {
     core::hint::black_box(core::arch::x86_64::__cpuid(0));
 }
 
+/// Asks for a leaf that no processor has, which leaves the guest: whoever traces the host's KVM sees both numbers.
+pub fn mark(leaf: u32, subleaf: u32) {
+    core::hint::black_box(core::arch::x86_64::__cpuid_count(leaf, subleaf));
+}
+
+/// Halts for ever: no interrupt is taken.
+pub fn halt() -> ! {
+    loop {
+        // SAFETY: the processor waits; an NMI, whose handler only counts, may end that.
+        unsafe { asm!("hlt", options(nomem, nostack)) };
+    }
+}
+
 /// Reads a register of the local APIC, which leaves the guest.
 pub fn read_register() {
     core::hint::black_box(read_msr(SPURIOUS));

@@ -68,15 +68,17 @@ pub(super) fn of_cgroup(look: &Look<'_>) -> Answer {
     (words.join(", "), mismatches.0)
 }
 
+/// Whether the kernel, given `written`, may say `read`.
+fn is_same(written: &str, read: &str) -> bool {
+    written == read || is_same_memory(written, read) || is_same_rate(written, read)
+}
+
 /// The kernel counts memory in whole pages, and has a word for more than there can be.
 ///
 /// *Source:* `mm/page_counter.c` (v6.12), `page_counter_memparse`.
-fn is_same(written: &str, read: &str) -> bool {
+fn is_same_memory(written: &str, read: &str) -> bool {
     const PAGE_BYTES: u64 = 4096;
     const MOST_PAGES: u64 = i64::MAX.unsigned_abs() / PAGE_BYTES;
-    if written == read {
-        return true;
-    }
     let Ok(pages) = written.parse::<u64>().map(|bytes| bytes / PAGE_BYTES) else {
         return false;
     };
@@ -84,6 +86,31 @@ fn is_same(written: &str, read: &str) -> bool {
         Ok(read) => read == pages.saturating_mul(PAGE_BYTES) && read > 0,
         Err(_no_number) => read == "max" && pages >= MOST_PAGES,
     }
+}
+
+/// The kernel doubles quota and period of `cpu.max` together when its timer comes too late to keep up with the period, as on
+/// a busy host; the share stays, the file says the new numbers. A period stays under a second.
+///
+/// *Source:* `kernel/sched/fair.c` (v6.12), `sched_cfs_period_timer`.
+fn is_same_rate(written: &str, read: &str) -> bool {
+    const MAX_PERIOD_US: u64 = 1_000_000;
+    let (Some((quota, period)), Some((quota_now, period_now))) = (rate(written), rate(read)) else {
+        return false;
+    };
+    (1..=20)
+        .map(|times| 1_u64 << times)
+        .take_while(|factor| period.saturating_mul(*factor) < MAX_PERIOD_US)
+        .any(|factor| {
+            let scaled = |value: u64| value.checked_mul(factor);
+            scaled(quota) == Some(quota_now) && scaled(period) == Some(period_now)
+        })
+}
+
+/// Quota and period of `cpu.max`, in microseconds, where both are positive numbers.
+fn rate(content: &str) -> Option<(u64, u64)> {
+    let (quota, period) = content.split_once(' ')?;
+    let number = |text: &str| text.parse::<u64>().ok().filter(|number| *number > 0);
+    Some((number(quota)?, number(period)?))
 }
 
 #[cfg(test)]
@@ -113,5 +140,33 @@ mod tests {
         ] {
             assert!(!is_same(written, read), "{written} {read}");
         }
+    }
+    #[test]
+    fn a_share_of_processors_stays_when_the_kernel_doubles_its_period() {
+        for read in [
+            "100000 100000",
+            "200000 200000",
+            "400000 400000",
+            "800000 800000",
+        ] {
+            assert!(is_same("100000 100000", read), "{read}");
+        }
+        assert!(is_same("350000 100000", "700000 200000"));
+        for read in [
+            "200000 100000",
+            "100000 200000",
+            "150000 150000",
+            "300000 300000",
+            "50000 50000",
+            "1600000 1600000",
+            "max 200000",
+            "0 0",
+            "200000",
+            "200000 200000 0",
+        ] {
+            assert!(!is_same("100000 100000", read), "{read}");
+        }
+        // No number of ours, but `cpu.max` of no limit is one too.
+        assert!(!is_same("max 100000", "max 200000"));
     }
 }

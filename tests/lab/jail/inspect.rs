@@ -181,6 +181,17 @@ fn what_root_changes_from_outside_is_found() {
         assert_eq!(inspect("changed").0, 0, "{path}");
     }
 
+    // The kernel doubles both numbers when its timer cannot keep up: the share is the same, and so is the verdict.
+    let path = "/sys/fs/cgroup/narrows/changed/device/cpu.max";
+    for (rate, status) in [
+        ("200000 200000", 0),
+        ("200000 100000", 3),
+        ("100000 100000", 0),
+    ] {
+        host::shell(&format!("echo {rate} > {path}"));
+        assert_eq!(inspect("changed").0, status, "{rate}");
+    }
+
     let text = Command::new("narrows")
         .args(["inspect", "changed"])
         .output()

@@ -1,0 +1,67 @@
+//! Start and stop of a guest that only marks, over and over, with one VF that is reset each time.
+
+use std::{error::Error, io, time::Instant};
+
+use crate::{
+    mark,
+    record::{Case, Record},
+    vmm::{Setup, Vmm},
+    watch::trace,
+};
+
+use super::{
+    Bench, INTERFACES,
+    case::{Shape, guest},
+    session::{Session, Whom},
+    window,
+};
+
+/// Starts and stops in one run.
+const CYCLES: u32 = 5;
+
+/// All of it, for each VMM and interface.
+pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
+    let runs = if bench.is_quick {
+        [1, 0]
+    } else {
+        [bench.runs, 1]
+    };
+    for (interface, runs) in INTERFACES.into_iter().zip(runs) {
+        let shape = Shape {
+            interface,
+            guest: guest(0, 1),
+        };
+        for run in 1..=runs {
+            bench.each(shape, "life", run, |bench, vmm| {
+                let record = life(bench, vmm, shape, run)?;
+                bench.put(&record)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn life(bench: &Bench, vmm: &dyn Vmm, shape: Shape, run: u32) -> io::Result<Record> {
+    let functions = bench.functions(shape)?;
+    let setup = Setup {
+        kernel: &bench.place.tiny,
+        initramfs: None,
+        ..shape.setup(&bench.place, "", &functions)
+    };
+    let (mut start_ns, mut stop_ns, mut cycle_ns) = (0, 0, 0);
+    for _ in 0..CYCLES {
+        let begin = Instant::now();
+        let mut session = Session::start(vmm, setup, Whom::Vmm, &[trace::ENTRIES])?;
+        session.await_mark(mark::INIT)?;
+        let (stopped, events) = session.stop()?;
+        cycle_ns += u64::try_from(begin.elapsed().as_nanos()).map_err(io::Error::other)?;
+        start_ns += window::mark_at(&events, mark::INIT)? - window::exec_at(&events)?;
+        stop_ns += u64::try_from(stopped.as_nanos()).map_err(io::Error::other)?;
+    }
+    let mut record = shape.record(Case::Life, vmm, run);
+    window::put(&mut record, "start_ns", start_ns / u64::from(CYCLES));
+    window::put(&mut record, "stop_ns", stop_ns / u64::from(CYCLES));
+    let cycle_ns = (cycle_ns / u64::from(CYCLES)).max(1);
+    window::put(&mut record, "cycles_per_minute", 60_000_000_000 / cycle_ns);
+    Ok(record)
+}

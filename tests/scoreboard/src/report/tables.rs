@@ -1,0 +1,347 @@
+//! The tables of the page: one for each case and guest, and one of what grows.
+
+use super::{
+    pick::{self, Along, Column, Measure, Series, Shape},
+    reasons,
+    statistic::Slope,
+    words,
+};
+use crate::{
+    figure::{FIGURES, Figure},
+    record::{Board, Case},
+};
+
+/// A case's heading, and what its figures are.
+#[rustfmt::skip]
+const CASES: [(Case, &str, &str); 8] = [
+    (Case::Start, "From power-on to init",
+        "At the guest's first instruction in user space, over all processes of a VMM. Exits are counted from the first entry."),
+    (Case::Calls, "System calls of a start",
+        "In runs of their own, as tracing costs time. All threads of all processes, from exec on."),
+    (Case::Instructions, "Instructions of a start",
+        "The lab host's clock advances by one nanosecond an instruction: the figures are instructions of host, VMM and guest together."),
+    (Case::Mapping, "Memory for devices",
+        "To the guest's first instruction. The limit is zeroing as much memory of the same kind once, by one thread."),
+    (Case::Steady, "At work",
+        "A guest that does one kind of work a window, with pauses around it."),
+    (Case::Life, "Starts and stops", "A tiny guest, over and over; the reset of its VFs is part of it."),
+    (Case::Surface, "What the running VMM may do", "Read from the filters and the state of its threads while the guest runs."),
+    (Case::Code, "What it consists of", "Of the programs on disk. Libraries that are loaded at run time by name are not among them."),
+];
+
+/// For a window: what a unit is, how many of them a figure is given for, and the figure that counts them.
+#[rustfmt::skip]
+const WORKS: [(&str, &str, f64, &str); 8] = [
+    ("config-read", "read of configuration space", 1.0, "units"),
+    ("config-write", "write of configuration space", 1.0, "units"),
+    ("nvme-read", "NVMe read of 4 KiB", 1.0, "units"),
+    ("nvme-write", "NVMe write of 4 KiB", 1.0, "units"),
+    ("packets-small", "1,000 packets of 64 bytes", 1000.0, "units"),
+    ("packets-large", "1,000 packets of 1,400 bytes", 1000.0, "units"),
+    ("idle", "second of sleep", 1.0, "units"),
+    ("interrupts", "interrupt", 1.0, "interrupts"),
+];
+
+/// All cases that the board has, each with its heading.
+#[must_use]
+pub fn cases(board: &Board) -> String {
+    let mut text = String::new();
+    for (case, title, what) in CASES {
+        let shapes = pick::shapes(board, case);
+        if shapes.is_empty() {
+            continue;
+        }
+        push(&mut text, &format!("### {title}\n\n{what}\n\n"));
+        if case == Case::Mapping {
+            push(&mut text, &mapping(board, &shapes));
+            continue;
+        }
+        for shape in shown(case, &shapes) {
+            let columns = pick::columns(board, pick::of_shape(board, shape));
+            push(&mut text, &table(board, shape, &columns));
+            push(&mut text, &reasons::tables(board, shape, &columns));
+        }
+    }
+    text
+}
+
+/// The shapes that get a table: of a start, the guest of the goals; the others are among what grows.
+fn shown(case: Case, shapes: &[Shape]) -> Vec<&Shape> {
+    let is_goal = |shape: &&Shape| {
+        [false, true]
+            .iter()
+            .any(|console| shape.guest == Some(pick::goal_guest(*console)))
+    };
+    let has_goal = shapes.iter().any(|shape| is_goal(&shape));
+    let is_shown = |shape: &&Shape| case != Case::Start || !has_goal || is_goal(shape);
+    shapes.iter().filter(is_shown).collect()
+}
+
+/// What is said of every guest whose memory is mapped.
+const MAPPINGS: [(&str, Measure); 3] = [
+    ("calls", Measure::plain(&["map_calls"])),
+    ("time in them over zeroing", over_zeroing(&["map_ns"])),
+    (
+        "from exec to the last, over zeroing",
+        over_zeroing(&["present_ns"]),
+    ),
+];
+
+const fn over_zeroing(figures: &'static [&'static str]) -> Measure {
+    Measure {
+        figures,
+        per: Some("zero_ns"),
+        times: 1.0,
+    }
+}
+
+/// One table for all guests.
+fn mapping(board: &Board, shapes: &[Shape]) -> String {
+    let of_case = board
+        .records
+        .iter()
+        .filter(|record| record.case == Case::Mapping);
+    let columns = pick::columns(board, of_case);
+    let mut text = head("guest and figure", &columns);
+    for shape in shapes {
+        let guest = shape.guest.map_or_else(String::new, words::guest);
+        for (title, measure) in &MAPPINGS {
+            let title = format!("{guest}: {title}");
+            text.extend(row(board, shape, &columns, &title, "count", measure));
+        }
+    }
+    text + "\n"
+}
+
+/// The cases of which the board has nothing.
+#[must_use]
+pub fn absent(board: &Board) -> Vec<String> {
+    let absent = CASES
+        .iter()
+        .filter(|(case, ..)| pick::shapes(board, *case).is_empty());
+    absent.map(|(_, title, _)| words::inside(title)).collect()
+}
+
+fn push(text: &mut String, more: &str) {
+    text.push_str(more);
+}
+
+fn table(board: &Board, shape: &Shape, columns: &[Column]) -> String {
+    let runs = pick::of_shape(board, shape).map(|record| record.run).max();
+    let rows: Vec<_> = rows(shape)
+        .into_iter()
+        .filter_map(|(title, unit, measure)| row(board, shape, columns, &title, unit, &measure))
+        .collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut about = Vec::new();
+    if let Some((_, unit, ..)) = work(shape) {
+        about.push(format!("**For each {unit}**"));
+    }
+    about.extend(shape.guest.map(words::guest));
+    about.extend(
+        runs.filter(|runs| *runs > 1)
+            .map(|runs| format!("median of {runs} runs (least–most)")),
+    );
+    let mut text = String::new();
+    if !about.is_empty() {
+        push(&mut text, &format!("{}:\n\n", about.join(", ")));
+    }
+    push(&mut text, &head("", columns));
+    push(&mut text, &rows.concat());
+    text.push('\n');
+    text
+}
+
+fn head(first: &str, columns: &[Column]) -> String {
+    let titles: Vec<_> = columns.iter().map(Column::title).collect();
+    format!(
+        "| {first} | {} |\n|---|{}\n",
+        titles.join(" | "),
+        "---:|".repeat(columns.len())
+    )
+}
+
+fn work(shape: &Shape) -> Option<&'static (&'static str, &'static str, f64, &'static str)> {
+    WORKS.iter().find(|(name, ..)| *name == shape.work)
+}
+
+/// Title, unit and measure of every figure that a shape may have.
+fn rows(shape: &Shape) -> Vec<(String, &'static str, Measure)> {
+    let of_case = FIGURES
+        .iter()
+        .filter(|figure| figure.cases.contains(&shape.case));
+    let window = work(shape);
+    of_case
+        .map(|figure| {
+            let names = std::slice::from_ref(&figure.name);
+            let measure = match window {
+                Some((.., times, per)) if figure.name != *per => Measure {
+                    figures: names,
+                    per: Some(per),
+                    times: *times,
+                },
+                _ => Measure::plain(names),
+            };
+            let unit = match (shape.case, figure.unit) {
+                (Case::Instructions, "ns") => "instructions",
+                (_, unit) => unit,
+            };
+            (title(figure, &measure), unit, measure)
+        })
+        .collect()
+}
+
+fn title(figure: &Figure, measure: &Measure) -> String {
+    let unit = match figure.unit {
+        "KiB" | "bytes" => format!(", {}", figure.unit),
+        _ => String::new(),
+    };
+    match measure.per {
+        None => format!("{}{unit}", figure.title),
+        Some(_) => format!("{} for each", figure.title),
+    }
+}
+
+/// `None` where no column has it.
+fn row(
+    board: &Board,
+    shape: &Shape,
+    columns: &[Column],
+    title: &str,
+    unit: &str,
+    measure: &Measure,
+) -> Option<String> {
+    let values: Vec<_> = columns
+        .iter()
+        .map(|column| pick::value(board, shape, column, measure))
+        .collect();
+    if values.iter().all(Option::is_none) {
+        return None;
+    }
+    let cells: Vec<_> = values
+        .into_iter()
+        .map(|value| words::cell(value, unit))
+        .collect();
+    Some(format!("| {title} | {} |\n", cells.join(" | ")))
+}
+
+/// What grows with VFs, vCPUs and memory.
+#[rustfmt::skip]
+const GROWTH: [(Case, &[Along], &str, &str, Measure); 9] = [
+    (Case::Start, VFS, "VF", "resident outside guest RAM, KiB", Measure::plain(&["rss_kib"])),
+    (Case::Start, VFS, "VF", "proportional share of that, KiB", Measure::plain(&["pss_kib"])),
+    (Case::Start, VFS, "VF", "descriptors", Measure::plain(&["fds"])),
+    (Case::Start, &[Along::Vcpus], "vCPU", "resident outside guest RAM, KiB", Measure::plain(&["rss_kib"])),
+    (Case::Start, &[Along::Vcpus], "vCPU", "proportional share of that, KiB", Measure::plain(&["pss_kib"])),
+    (Case::Start, &[Along::Memory], "GiB", "page tables, KiB", Measure::plain(&["page_tables_kib"])),
+    (Case::Mapping, &[Along::Memory], "GiB", "from exec to the last call that maps, ms", milliseconds(&["present_ns"])),
+    (Case::Mapping, &[Along::Memory], "GiB", "time in these calls, ms", milliseconds(&["map_ns"])),
+    (Case::Mapping, &[Along::Memory], "GiB", "zeroing as much, ms", milliseconds(&["zero_ns"])),
+];
+
+const fn milliseconds(figures: &'static [&'static str]) -> Measure {
+    Measure {
+        figures,
+        per: None,
+        times: 1e-6,
+    }
+}
+
+const VFS: &[Along] = &[Along::Nvmes, Along::Nics, Along::Both];
+
+/// One row for each figure, axis and kind of guest; empty where nothing was measured at two places.
+#[must_use]
+pub fn growth(board: &Board) -> String {
+    let columns = pick::columns(
+        board,
+        board
+            .records
+            .iter()
+            .filter(|record| record.interface.is_some()),
+    );
+    let mut text = String::new();
+    for (case, alongs, per, title, measure) in GROWTH {
+        for along in alongs {
+            let all = pick::series(board, case, *along, &measure);
+            for same in all.chunk_by(|a, b| a.rest == b.rest) {
+                let cells: Vec<_> = columns
+                    .iter()
+                    .map(|column| {
+                        same.iter()
+                            .find(|one| one.column == *column)
+                            .map_or("not measured".to_owned(), growth_cell)
+                    })
+                    .collect();
+                let about = same
+                    .first()
+                    .map_or_else(String::new, |one| axis(one, *along, per));
+                push(
+                    &mut text,
+                    &format!("| {title}, {about} | {} |\n", cells.join(" | ")),
+                );
+            }
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    format!(
+        "### What grows\n\nThe slope of the line through the medians by least squares, and where the line begins. Where the points \
+        are no line, the distance of the farthest.\n\n{}{text}\n",
+        head("", &columns),
+    )
+}
+
+fn growth_cell(one: &Series) -> String {
+    let Slope {
+        slope,
+        start,
+        off_by,
+        ..
+    } = one.slope;
+    let end = |point: Option<&(f64, f64)>| point.map_or(0.0, |point| point.0);
+    let rise = slope * (end(one.points.last()) - end(one.points.first()));
+    let off = if one.slope.is_line(rise) {
+        String::new()
+    } else {
+        format!("; no line, off by {}", words::number(off_by))
+    };
+    format!(
+        "{} (from {}{off})",
+        words::number(slope),
+        words::number(start)
+    )
+}
+
+/// `for each NVMe VF (1, 2, 4, 7): 1 vCPU, 256 MiB`.
+fn axis(one: &Series, along: Along, per: &str) -> String {
+    let xs: Vec<_> = one.points.iter().map(|(x, _)| words::number(*x)).collect();
+    let kind = match along {
+        Along::Nvmes => "NVMe ",
+        Along::Nics => "NIC ",
+        Along::Both | Along::Vcpus | Along::Memory => "",
+    };
+    format!(
+        "for each {kind}{per} ({}): {}",
+        xs.join(", "),
+        rest(one, along)
+    )
+}
+
+/// The guest without what is the axis.
+fn rest(one: &Series, along: Along) -> String {
+    let text = words::guest(one.rest);
+    let gone = match along {
+        Along::Vcpus => "0 vCPUs, ",
+        Along::Memory => "0 MiB",
+        Along::Nvmes | Along::Nics | Along::Both => "",
+    };
+    let left = if gone.is_empty() {
+        text
+    } else {
+        text.replacen(gone, "", 1)
+    };
+    left.replace(", ,", ",").replace(",  in", ", RAM in")
+}

@@ -157,7 +157,7 @@ impl Keeper<'_> {
         again(plan, self.replan)?;
         stats.step("assigned", log);
 
-        let ram = tenant.ram.insert(Ram::create(plan, log)?);
+        let ram = tenant.ram.insert(Ram::create(plan, &options.root, log)?);
         crash::point(Step::RamMade);
         stats.step("ram", log);
         let opened = assigned.opened()?;
@@ -166,7 +166,7 @@ impl Keeper<'_> {
         if let Some(space) = space {
             stats.dma = space.map_and_seal(plan, ram, files, assigned, &opened, log)?;
         }
-        ram.forget_view();
+        ram.forget_view()?;
         stats.step("sealed", log);
 
         assigned.leases_in_use(&options.state)?;

@@ -25,6 +25,7 @@ mod link;
 mod log;
 mod noting;
 mod pace;
+mod pages;
 mod parallel;
 mod process;
 mod processes;

@@ -27,6 +27,15 @@ pub(super) fn processors() -> usize {
     thread::available_parallelism().map_or(1, |count| count.get().min(MAX_THREADS))
 }
 
+/// Who does a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// The thread that asked for the work.
+    Own,
+    /// One that was started for it; there may be several at once.
+    Helper,
+}
+
 /// Does `work` on all of `[0, len_bytes)`, in steps that are multiples of `page_bytes`, on up to `threads` threads, and tells
 /// `told` how much is done. How many threads there were.
 ///
@@ -36,20 +45,20 @@ pub(super) fn in_steps(
     len_bytes: usize,
     page_bytes: usize,
     threads: usize,
-    work: impl Fn(usize, usize) -> io::Result<()> + Sync,
+    work: impl Fn(Hand, usize, usize) -> io::Result<()> + Sync,
     told: impl FnMut(usize),
 ) -> io::Result<usize> {
     let step = STEP_BYTES.next_multiple_of(page_bytes.max(1));
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let failed = OnceLock::new();
-    let some = |told: &mut dyn FnMut(usize)| {
+    let some = |hand: Hand, told: &mut dyn FnMut(usize)| {
         while failed.get().is_none() {
             let from = next.fetch_add(step, Ordering::Relaxed);
             let Some(left) = len_bytes.checked_sub(from).filter(|left| *left > 0) else {
                 return;
             };
             let len = step.min(left);
-            match work(from, len) {
+            match work(hand, from, len) {
                 Ok(()) => told(done.fetch_add(len, Ordering::Relaxed) + len),
                 // It is there already: the first one counts.
                 Err(error) => drop(failed.set(error)),
@@ -60,14 +69,14 @@ pub(super) fn in_steps(
     thrift::keep_one_heap();
     let helpers = threads.min(len_bytes.div_ceil(step)).saturating_sub(1);
     let (lost, count) = thread::scope(|scope| {
-        let help = || some(&mut |_| {});
+        let help = || some(Hand::Helper, &mut |_| {});
         let spawn = |_| {
             let builder = thread::Builder::new().stack_size(STACK_BYTES);
             // Where there may be no more, as many as there are do it.
             builder.spawn_scoped(scope, help).ok()
         };
         let helpers: Vec<_> = (0..helpers).map_while(spawn).collect();
-        some(&mut { told });
+        some(Hand::Own, &mut { told });
         let count = helpers.len();
         // Not by the end of the scope, which does not wait until the threads themselves are gone.
         let ended = helpers.into_iter().map(|helper| helper.join());
@@ -137,7 +146,8 @@ mod tests {
             let steps = Mutex::new(Vec::new());
             let mut last = 0;
             let own = thread::current().id();
-            let note = |from, len| {
+            let note = |hand, from, len| {
+                assert_eq!(hand == Hand::Own, thread::current().id() == own);
                 steps.lock().unwrap().push((from, len));
                 Ok(())
             };
@@ -163,7 +173,7 @@ mod tests {
     fn the_first_error_is_told_and_ends_the_work() {
         for threads in [1, 4] {
             let steps = AtomicUsize::new(0);
-            let fail = |from, _| match steps.fetch_add(1, Ordering::SeqCst) {
+            let fail = |_, from: usize, _| match steps.fetch_add(1, Ordering::SeqCst) {
                 2 => Err(io::Error::from_raw_os_error(libc::ENOMEM)),
                 // Others go on until they notice.
                 _ => {
@@ -202,7 +212,7 @@ mod tests {
     fn helpers_are_gone_when_the_work_is() {
         let tasks = || fs::read_dir("/proc/self/task").unwrap().count();
         let helpers = Mutex::new(Vec::new());
-        let note = |_, _| {
+        let note = |_, _, _| {
             helpers.lock().unwrap().push(rustix::thread::gettid());
             thread::sleep(Duration::from_millis(5));
             Ok(())

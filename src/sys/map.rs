@@ -1,6 +1,6 @@
 //! Shared mappings of memory files.
 
-use std::{io, os::fd::AsFd, ptr::NonNull};
+use std::{ffi::c_void, io, os::fd::AsFd, ptr::NonNull};
 
 use jailed::{
     handoff::Handoff,
@@ -81,15 +81,41 @@ impl Mapping {
     /// # Errors
     /// The errno of `madvise(MADV_POPULATE_WRITE)`, `EINVAL` for a range outside of the mapping.
     pub fn populate(&self, from: usize, len_bytes: usize) -> io::Result<()> {
-        let inside = from
-            .checked_add(len_bytes)
-            .is_some_and(|end| end <= self.len_bytes);
-        if !inside {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        let at = self.start.as_ptr().wrapping_add(from).cast();
+        let at = self.inside(from, len_bytes)?;
         // SAFETY: the range lies inside this mapping, and populating changes no content.
         unsafe { madvise(at, len_bytes, Advice::LinuxPopulateWrite)? };
+        Ok(())
+    }
+
+    /// Takes `[from, from + len_bytes)` out of this process's page tables: the pages stay in the file. Unmapping does the same,
+    /// but all of it in one thread.
+    ///
+    /// # Errors
+    /// The errno of `madvise(MADV_DONTNEED)`, `EINVAL` for a range outside of the mapping.
+    pub fn leave(&self, from: usize, len_bytes: usize) -> io::Result<()> {
+        let at = self.inside(from, len_bytes)?;
+        // SAFETY: the range lies inside this mapping, which is shared, so that its content is the file's.
+        unsafe { madvise(at, len_bytes, Advice::LinuxDontNeed)? };
+        Ok(())
+    }
+
+    fn inside(&self, from: usize, len_bytes: usize) -> io::Result<*mut c_void> {
+        let end = from.checked_add(len_bytes);
+        if end.is_none_or(|end| end > self.len_bytes) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(self.start.as_ptr().wrapping_add(from).cast())
+    }
+
+    /// Says that no page is likely to be used again soon because it was used: the kernel spares the work of noting that as it
+    /// unmaps them, which is more than half of it.
+    ///
+    /// # Errors
+    /// The errno of `madvise(MADV_RANDOM)`.
+    pub fn forget_use(&self) -> io::Result<()> {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: the range is this mapping, and the advice changes no content.
+        unsafe { madvise(start, self.len_bytes, Advice::Random)? };
         Ok(())
     }
 

@@ -162,9 +162,11 @@ fn sized_file(len_bytes: u64, pages: Option<HugepageSize>) -> io::Result<OwnedFd
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
+#[path = "ram_bench.rs"]
+mod bench;
 
+#[cfg(test)]
+mod tests {
     use super::*;
 
     fn view(len_bytes: usize) -> (OwnedFd, Mapping) {
@@ -236,62 +238,5 @@ mod tests {
     fn a_file_that_takes_no_zeroes_is_an_error() {
         let zero = OwnedFd::from(std::fs::File::open("/dev/zero").unwrap());
         assert!(write_zeroes(&zero, 0, 1).is_err());
-    }
-
-    /// Zeroes a gibibyte that is there, which is the least that RAM can cost, and makes one present and leaves it: on as many
-    /// threads. Where free memory is in pieces, most of what large pages cost is that the kernel makes room for them.
-    #[test]
-    #[ignore = "needs 3 GiB of memory and a quiet machine; it prints figures"]
-    fn ram_is_made_present_at_this_multiple_of_zeroing_it() {
-        const LEN: usize = 1 << 30;
-        let quiet = Log::keeping("test", true);
-        let seconds = |act: &mut dyn FnMut()| {
-            let start = Instant::now();
-            act();
-            start.elapsed().as_secs_f64()
-        };
-        let zeroed = |threads: usize| {
-            let mut there = vec![1_u8; LEN];
-            let took = seconds(&mut || {
-                std::thread::scope(|scope| {
-                    for part in there.chunks_mut(LEN / threads) {
-                        scope.spawn(|| part.fill(0));
-                    }
-                });
-            });
-            std::hint::black_box(&there);
-            took
-        };
-        for round in 0..5 {
-            for threads in [1, 2] {
-                let least = zeroed(threads);
-                let (nowhere, _view) = view(4096);
-                let large = Mapping::anonymous(LEN).unwrap();
-                let has_large = large.prefer_large_pages();
-                let in_large = seconds(&mut || {
-                    populate(&nowhere, &large, &Pages::Large, threads, &quiet).unwrap();
-                });
-                drop(large);
-                let in_pages = |pages: Pages| {
-                    let (file, view) = view(LEN);
-                    let made =
-                        seconds(&mut || populate(&file, &view, &pages, threads, &quiet).unwrap());
-                    let view = Some(view);
-                    let mut ram = Ram { file, view, pages };
-                    made + seconds(&mut || ram.forget_view().unwrap())
-                };
-                let touched = in_pages(Pages::Large);
-                let written = in_pages(small());
-                writeln!(
-                    io::stderr(),
-                    "round {round}, {threads} threads: zeroing {least:.3} s, pages of 2 MiB ({has_large}) {in_large:.3} s, \
-                     {:.2} of it; of 4 KiB, touched {touched:.3} s, {:.2} of it; written {written:.3} s, {:.2} of it",
-                    in_large / least,
-                    touched / least,
-                    written / least,
-                )
-                .unwrap();
-            }
-        }
     }
 }

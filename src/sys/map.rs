@@ -1,6 +1,6 @@
 //! Shared mappings of memory files.
 
-use std::{ffi::c_void, io, os::fd::AsFd, ptr::NonNull};
+use std::{io, os::fd::AsFd, ptr::NonNull};
 
 use jailed::{
     handoff::Handoff,
@@ -47,22 +47,6 @@ impl Mapping {
         Ok(Self { start, len_bytes })
     }
 
-    /// Maps memory without a file, for tests: it has large pages where memory files have none.
-    ///
-    /// # Errors
-    /// The errno of `mmap`.
-    #[cfg(test)]
-    pub(crate) fn anonymous(len_bytes: usize) -> io::Result<Self> {
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        let hint = std::ptr::null_mut();
-        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
-        let start =
-            unsafe { rustix::mm::mmap_anonymous(hint, len_bytes, protection, MapFlags::PRIVATE)? };
-        let start = NonNull::new(start.cast::<u8>())
-            .ok_or_else(|| io::Error::other("mmap returned address zero"))?;
-        Ok(Self { start, len_bytes })
-    }
-
     /// Where the mapping starts in this process.
     #[must_use]
     pub fn start(&self) -> NonNull<u8> {
@@ -81,10 +65,7 @@ impl Mapping {
     /// # Errors
     /// The errno of `madvise(MADV_POPULATE_WRITE)`, `EINVAL` for a range outside of the mapping.
     pub fn populate(&self, from: usize, len_bytes: usize) -> io::Result<()> {
-        let at = self.inside(from, len_bytes)?;
-        // SAFETY: the range lies inside this mapping, and populating changes no content.
-        unsafe { madvise(at, len_bytes, Advice::LinuxPopulateWrite)? };
-        Ok(())
+        self.advise(from, len_bytes, Advice::LinuxPopulateWrite)
     }
 
     /// Takes `[from, from + len_bytes)` out of this process's page tables: the pages stay in the file. Unmapping does the same,
@@ -93,18 +74,7 @@ impl Mapping {
     /// # Errors
     /// The errno of `madvise(MADV_DONTNEED)`, `EINVAL` for a range outside of the mapping.
     pub fn leave(&self, from: usize, len_bytes: usize) -> io::Result<()> {
-        let at = self.inside(from, len_bytes)?;
-        // SAFETY: the range lies inside this mapping, which is shared, so that its content is the file's.
-        unsafe { madvise(at, len_bytes, Advice::LinuxDontNeed)? };
-        Ok(())
-    }
-
-    fn inside(&self, from: usize, len_bytes: usize) -> io::Result<*mut c_void> {
-        let end = from.checked_add(len_bytes);
-        if end.is_none_or(|end| end > self.len_bytes) {
-            return Err(io::Error::from_raw_os_error(libc::EINVAL));
-        }
-        Ok(self.start.as_ptr().wrapping_add(from).cast())
+        self.advise(from, len_bytes, Advice::LinuxDontNeed)
     }
 
     /// Says that no page is likely to be used again soon because it was used: the kernel spares the work of noting that as it
@@ -113,18 +83,25 @@ impl Mapping {
     /// # Errors
     /// The errno of `madvise(MADV_RANDOM)`.
     pub fn forget_use(&self) -> io::Result<()> {
-        let start = self.start.as_ptr().cast();
-        // SAFETY: the range is this mapping, and the advice changes no content.
-        unsafe { madvise(start, self.len_bytes, Advice::Random)? };
-        Ok(())
+        self.advise(0, self.len_bytes, Advice::Random)
     }
 
     /// Asks for large pages where the kernel gives them to shared memory (`shmem_enabled`): fewer entries in the page
     /// tables of processor and IOMMU. A kernel that gives none says so, and nothing is lost.
     pub fn prefer_large_pages(&self) -> bool {
-        let start = self.start.as_ptr().cast();
-        // SAFETY: the range is this mapping, and the advice changes no content.
-        unsafe { madvise(start, self.len_bytes, Advice::LinuxHugepage) }.is_ok()
+        self.advise(0, self.len_bytes, Advice::LinuxHugepage)
+            .is_ok()
+    }
+
+    fn advise(&self, from: usize, len_bytes: usize, advice: Advice) -> io::Result<()> {
+        let end = from.checked_add(len_bytes);
+        if end.is_none_or(|end| end > self.len_bytes) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let at = self.start.as_ptr().wrapping_add(from).cast();
+        // SAFETY: the range lies inside this mapping. It is shared, so what it holds is the file's, which no advice above changes.
+        unsafe { madvise(at, len_bytes, advice)? };
+        Ok(())
     }
 
     /// Keeps the pages on the NUMA node `node`, those that are not yet present.

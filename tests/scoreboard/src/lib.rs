@@ -7,6 +7,7 @@ pub mod budget;
 pub mod figure;
 pub mod guest;
 pub mod lab;
+pub mod plan;
 pub mod record;
 pub mod report;
 pub mod surface;

@@ -2,11 +2,9 @@
 
 use std::error::Error;
 
-use super::{
-    Bench, INTERFACES,
-    case::{Shape, guest},
-    echo, start, steady,
-};
+use crate::plan::{INTERFACES, guest};
+
+use super::{Bench, case::Shape, echo, start, steady};
 
 /// All of it.
 pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    record::{Case, Guest, Interface, Pages, Record},
+    plan::Wanted,
+    record::{Case, Guest, Interface, Record},
     vmm::{Setup, Vmm},
 };
 
@@ -16,19 +17,15 @@ pub(super) struct Shape {
     pub guest: Guest,
 }
 
-/// A guest of one vCPU and 256 MiB, without a console.
-pub(super) const fn guest(nics: u32, nvmes: u32) -> Guest {
-    Guest {
-        vcpus: 1,
-        memory_mib: 256,
-        pages: Pages::Default,
-        nics,
-        nvmes,
-        console: false,
-    }
-}
-
 impl Shape {
+    /// Of a run that is wanted.
+    pub(super) const fn of(wanted: Wanted) -> Self {
+        Self {
+            interface: wanted.interface,
+            guest: wanted.guest,
+        }
+    }
+
     /// The addresses of its VFs; `None` where the host has not that many.
     pub(super) fn functions(&self, place: &Place) -> Option<Vec<String>> {
         let take = |from: &[String], count: u32| {

@@ -10,30 +10,22 @@ use crate::{
 };
 
 use super::{
-    Bench, INTERFACES,
-    case::{Shape, guest},
+    Bench,
+    case::Shape,
     session::{Session, Whom},
     window,
 };
 
 /// All of it, for each VMM and interface.
 pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
-    for interface in INTERFACES {
-        for guest in [guest(0, 1), guest(0, 4)] {
-            if bench.is_quick && (guest.nvmes > 1 || interface != INTERFACES[0]) {
-                continue;
-            }
-            let shape = Shape { interface, guest };
-            let is_first = interface == INTERFACES[0] && guest.nvmes == 1;
-            let runs = if is_first { bench.runs } else { 1 };
-            for run in 1..=runs {
-                bench.each(shape, "instructions", run, |bench, vmm| {
-                    let record = instructions(bench, vmm, shape, run)?;
-                    bench.put(&record)
-                })?;
-            }
-        }
-    }
+    bench.all(
+        Case::Instructions,
+        "instructions",
+        |bench, vmm, shape, run| {
+            let record = instructions(bench, vmm, shape, run)?;
+            bench.put(&record)
+        },
+    )?;
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use crate::{
 };
 
 use super::{
-    Bench, INTERFACES,
-    case::{Shape, guest},
+    Bench,
+    case::Shape,
     session::{Session, Whom},
     window,
 };
@@ -21,23 +21,10 @@ const CYCLES: u32 = 5;
 
 /// All of it, for each VMM and interface.
 pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
-    let runs = if bench.is_quick {
-        [1, 0]
-    } else {
-        [bench.runs, 1]
-    };
-    for (interface, runs) in INTERFACES.into_iter().zip(runs) {
-        let shape = Shape {
-            interface,
-            guest: guest(0, 1),
-        };
-        for run in 1..=runs {
-            bench.each(shape, "life", run, |bench, vmm| {
-                let record = life(bench, vmm, shape, run)?;
-                bench.put(&record)
-            })?;
-        }
-    }
+    bench.all(Case::Life, "life", |bench, vmm, shape, run| {
+        let record = life(bench, vmm, shape, run)?;
+        bench.put(&record)
+    })?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{error::Error, fs, io};
 
 use crate::{
-    mark,
+    mark, plan,
     record::{Case, Guest, Pages, Record},
     vmm::Vmm,
     watch::{
@@ -13,47 +13,36 @@ use crate::{
 };
 
 use super::{
-    Bench, INTERFACES,
-    case::{Shape, guest},
+    Bench,
+    case::Shape,
     session::{Session, Whom},
     window,
 };
 
-const GIB: [u32; 4] = [1, 4, 8, 16];
 /// Besides the guest's memory the host needs some.
 const SPARE_MIB: u64 = 1200;
 
 /// All of it, for each VMM.
 pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
-    let gib = if bench.is_quick { &GIB[..1] } else { &GIB[..] };
-    for &gib in gib {
-        for pages in [Pages::TwoMib, Pages::Small] {
-            let memory_mib = gib << 10;
-            let guest = Guest {
-                memory_mib,
-                pages,
-                ..guest(0, 1)
-            };
-            let shape = Shape {
-                interface: INTERFACES[0],
-                guest,
-            };
-            if let Err(why) = make_room(memory_mib, pages) {
-                bench.missing(&format!("{}: {why}", shape.title("mapping", 1)))?;
-                continue;
-            }
-            // The machine that emulates the host gives it memory at its first touch, which is nobody's cost here.
-            populate::time(memory_mib, pages)?;
-            let runs = if bench.is_quick { 1 } else { bench.runs.min(3) };
-            for run in 1..=runs {
-                let zero = populate::time(memory_mib, pages)?;
-                let zero_ns = u64::try_from(zero.as_nanos())?;
-                bench.each(shape, "mapping", run, |bench, vmm| {
-                    let mut record = mapping(bench, vmm, shape, run)?;
-                    window::put(&mut record, "zero_ns", zero_ns);
-                    bench.put(&record)
-                })?;
-            }
+    for wanted in plan::wanted(Case::Mapping, bench.is_quick, bench.runs) {
+        let shape = Shape::of(wanted);
+        let Guest {
+            memory_mib, pages, ..
+        } = shape.guest;
+        if let Err(why) = make_room(memory_mib, pages) {
+            bench.missing(&format!("{}: {why}", shape.title("mapping", 1)))?;
+            continue;
+        }
+        // The machine that emulates the host gives it memory at its first touch, which is nobody's cost here.
+        populate::time(memory_mib, pages)?;
+        for run in 1..=wanted.runs {
+            let zero = populate::time(memory_mib, pages)?;
+            let zero_ns = u64::try_from(zero.as_nanos())?;
+            bench.each(shape, "mapping", run, |bench, vmm| {
+                let mut record = mapping(bench, vmm, shape, run)?;
+                window::put(&mut record, "zero_ns", zero_ns);
+                bench.put(&record)
+            })?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! In the lab host: every VMM starts the same guest, and what the kernel tells of it becomes records.
 
+mod bench;
 mod budget;
 mod case;
 mod echo;
@@ -12,18 +13,12 @@ mod start;
 mod steady;
 mod window;
 
-use std::{
-    error::Error,
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{error::Error, io, path::PathBuf};
 
 use clap::ValueEnum;
 
-use crate::{
-    record::{Interface, Line, Missing, Record},
-    vmm::{Narrows, Peer, Vmm},
-};
+use crate::vmm::{Narrows, Peer, Vmm};
+use bench::Bench;
 use place::Place;
 
 /// Which runs.
@@ -55,51 +50,6 @@ pub struct Arguments {
     #[arg(long = "peer", value_name = "NAME[=PATH]")]
     peers: Vec<String>,
 }
-
-/// What all cases need.
-struct Bench {
-    place: Place,
-    vmms: Vec<Box<dyn Vmm>>,
-    out: io::Stdout,
-    is_quick: bool,
-    runs: u32,
-    failures: u32,
-}
-
-impl Bench {
-    /// Writes a record.
-    fn put(&mut self, record: &Record) -> io::Result<()> {
-        let line = serde_json::to_string(record)?;
-        writeln!(self.out, "{line}")
-    }
-
-    /// Writes what was not measured, and why.
-    fn missing(&mut self, what: &str) -> io::Result<()> {
-        say(&format!("not measured: {what}"));
-        let missing = what.to_owned();
-        let line = serde_json::to_string(&Line::Missing(Missing { missing }))?;
-        writeln!(self.out, "{line}")
-    }
-
-    /// Writes who is measured.
-    fn introduce(&mut self) -> io::Result<()> {
-        for vmm in &self.vmms {
-            let (name, version) = (vmm.name().to_owned(), vmm.version()?);
-            let line = serde_json::to_string(&Line::Vmm(crate::record::Vmm { name, version }))?;
-            writeln!(self.out, "{line}")?;
-        }
-        Ok(())
-    }
-}
-
-/// A line for whoever waits.
-fn say(line: &str) {
-    // Nobody may be there to hear it.
-    let _unheard = writeln!(io::stderr(), "scoreboard: {line}");
-}
-
-/// The interfaces, the better one first.
-const INTERFACES: [Interface; 2] = [Interface::Iommufd, Interface::Type1];
 
 /// Runs it.
 ///

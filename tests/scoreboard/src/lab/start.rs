@@ -5,140 +5,38 @@ use std::{collections::BTreeSet, error::Error, fs, io, process::Command};
 use serde_json::Value;
 
 use crate::{
-    mark,
-    record::{Case, Guest, Record},
+    mark, plan,
+    record::{Case, Record},
     vmm::Vmm,
     watch::{calls, processes, trace},
 };
 
 use super::{
-    Bench, INTERFACES,
-    case::{Shape, guest},
-    say,
+    Bench,
+    case::Shape,
     session::{Session, Whom},
     window,
 };
-
-/// What is started, how often by the better interface and how often by the other.
-struct Row {
-    guest: Guest,
-    runs: [u32; 2],
-}
-
-/// The guest of the goals first, without and with a console.
-fn rows(runs: u32, is_quick: bool) -> Vec<Row> {
-    let row = |guest, runs| Row { guest, runs };
-    let console = Guest {
-        console: true,
-        ..guest(0, 1)
-    };
-    // Slopes: over VFs from the first row on, and over vCPUs.
-    let of_nvmes = |nvmes| row(guest(0, nvmes), [1, 0]);
-    let of_vcpus = |vcpus| {
-        let guest = Guest {
-            vcpus,
-            ..guest(0, 1)
-        };
-        row(guest, [1, 0])
-    };
-    if is_quick {
-        return vec![
-            row(guest(0, 1), [runs, 1]),
-            row(console, [1, 0]),
-            row(guest(1, 1), [1, 0]),
-            of_nvmes(4),
-            of_vcpus(2),
-        ];
-    }
-    vec![
-        row(guest(0, 1), [runs; 2]),
-        row(console, [runs; 2]),
-        row(guest(1, 1), [runs; 2]),
-        of_nvmes(2),
-        of_nvmes(4),
-        of_nvmes(7),
-        of_vcpus(2),
-        of_vcpus(4),
-    ]
-}
 
 /// All of them, for each VMM and interface.
 pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     if let Err(error) = trace::define_slots() {
         bench.missing(&format!("memory slots in use: {error}"))?;
     }
-    for Row { guest, runs } in rows(bench.runs, bench.is_quick) {
-        for (interface, runs) in INTERFACES.into_iter().zip(runs) {
-            let shape = Shape { interface, guest };
-            for run in 1..=runs {
-                bench.each(shape, "start", run, |bench, vmm| {
-                    let (record, surface) = start(bench, vmm, shape, run)?;
-                    bench.put(&record)?;
-                    // What it may do is the same in every run.
-                    if run == 1 && guest.nics == 1 {
-                        bench.put(&surface)?;
-                    }
-                    Ok(())
-                })?;
-            }
+    bench.all(Case::Start, "start", |bench, vmm, shape, run| {
+        let (record, surface) = start(bench, vmm, shape, run)?;
+        bench.put(&record)?;
+        // What it may do is the same in every run.
+        if run == 1 && shape.guest == plan::NIC {
+            bench.put(&surface)?;
         }
-    }
-    let runs = if bench.is_quick { [1, 0] } else { [2; 2] };
-    for (interface, runs) in INTERFACES.into_iter().zip(runs) {
-        let shape = Shape {
-            interface,
-            guest: guest(0, 1),
-        };
-        for run in 1..=runs {
-            bench.each(shape, "calls", run, |bench, vmm| {
-                let record = traced(bench, vmm, shape, run)?;
-                bench.put(&record)
-            })?;
-        }
-    }
-    Ok(())
-}
-
-impl Bench {
-    /// Does something for every VMM. One that refuses is told of; one that fails is told of and counted.
-    pub(super) fn each(
-        &mut self,
-        shape: Shape,
-        what: &str,
-        run: u32,
-        mut work: impl FnMut(&mut Self, &dyn Vmm) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let vmms = std::mem::take(&mut self.vmms);
-        for vmm in &vmms {
-            let title = shape.title(&format!("{} of {}", what, vmm.name()), run);
-            say(&title);
-            match work(self, vmm.as_ref()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                    if run == 1 {
-                        self.missing(&format!("{title}: {error}"))?;
-                    }
-                }
-                Err(error) => {
-                    self.failures += 1;
-                    self.missing(&format!("{title}: {error}"))?;
-                }
-            }
-        }
-        self.vmms = vmms;
         Ok(())
-    }
-
-    /// The addresses of a guest's VFs.
-    pub(super) fn functions(&self, shape: Shape) -> io::Result<Vec<String>> {
-        let lack = || {
-            io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the lab host has not that many VFs",
-            )
-        };
-        shape.functions(&self.place).ok_or_else(lack)
-    }
+    })?;
+    bench.all(Case::Calls, "calls", |bench, vmm, shape, run| {
+        let record = traced(bench, vmm, shape, run)?;
+        bench.put(&record)
+    })?;
+    Ok(())
 }
 
 /// Memory and exits; and what the running VMM may do.

@@ -10,8 +10,8 @@ use crate::{
 };
 
 use super::{
-    Bench, INTERFACES,
-    case::{Shape, guest},
+    Bench,
+    case::Shape,
     echo,
     session::{Session, Whom},
     window,
@@ -29,32 +29,22 @@ const WORKS: [(&str, u64, u64); 8] = [
     ("interrupts", 1000, 200),
 ];
 
+/// Those that need an NVMe controller.
+const OF_NVME: [&str; 3] = ["nvme-read", "nvme-write", "interrupts"];
+
 /// All of it, for each VMM and interface.
 pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
     echo::start()?;
-    let runs = if bench.is_quick {
-        [1, 0]
-    } else {
-        [bench.runs, 1]
-    };
-    for (interface, runs) in INTERFACES.into_iter().zip(runs) {
-        let shape = Shape {
-            interface,
-            guest: guest(1, 1),
-        };
-        for run in 1..=runs {
-            bench.each(shape, "work", run, |bench, vmm| {
-                for record in steady(bench, vmm, shape, run)? {
-                    bench.put(&record)?;
-                }
-                Ok(())
-            })?;
+    bench.all(Case::Steady, "work", |bench, vmm, shape, run| {
+        for record in steady(bench, vmm, shape, run)? {
+            bench.put(&record)?;
         }
-    }
+        Ok(())
+    })?;
     Ok(())
 }
 
-/// One guest that does all the works: a record for each.
+/// One guest that does all the works for which it has devices: a record for each.
 pub(super) fn steady(
     bench: &Bench,
     vmm: &dyn Vmm,
@@ -65,7 +55,12 @@ pub(super) fn steady(
     let count = |(name, most, quick): (&'static str, u64, u64)| {
         (name, if bench.is_quick { quick } else { most })
     };
-    let works = WORKS.map(count);
+    let has_nvme = shape.guest.nvmes > 0;
+    let works: Vec<_> = WORKS
+        .into_iter()
+        .filter(|(name, ..)| has_nvme || !OF_NVME.contains(name))
+        .map(count)
+        .collect();
     let steps: String = works
         .iter()
         .map(|(name, units)| format!("pause:1,{name}:{units},"))

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::record::{Board, Line, Machine, Record, SCHEMA, Vmm};
 
+pub mod absent;
 pub mod goals;
 pub mod page;
 pub mod pick;

@@ -1,6 +1,7 @@
 //! The page: what stands between its marks is written anew, the rest stays.
 
 use super::{
+    absent,
     goals::{GOALS, Goal, Outcome, judge},
     plots::{self, Plot},
     prose::{Earlier, Notes},
@@ -105,8 +106,9 @@ fn summary(judged: &[(&Goal, Outcome)]) -> String {
             .count()
     };
     format!(
-        "{} of {} goals are met, {} missed, {} not measured. The best peer is the one with the least of this figure, by the\n\
-        better of its interfaces; Narrows' figure is the one by iommufd.\n\n",
+        "{} of {} goals are met, {} missed, {} not measured. The best peer is the one with the least of this figure for the same\n\
+        guest, by the better of its interfaces; Narrows' figure is the one by iommufd. The guest has a VF of the NVMe controller,\n\
+        or, where it says so, of the NIC alone, which every peer can be given.\n\n",
         count(Some(true)),
         judged.len(),
         count(Some(false)),
@@ -216,11 +218,7 @@ fn picture(plots: &[Plot], name: &str, title: &str) -> String {
 
 fn missing(board: &Board) -> String {
     let mut text = String::from("## Not measured\n\n");
-    let absent = tables::absent(board);
-    if !absent.is_empty() {
-        text.push_str(&format!("* in this run: {}\n", absent.join("; ")));
-    }
-    for missing in &board.missing {
+    for missing in absent::absent(board).iter().chain(&board.missing) {
         text.push_str(&format!("* {missing}\n"));
     }
     text

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::statistic::{Slope, Summary, slope, summary};
-use crate::record::{Board, Case, Guest, Interface, Pages, Record};
+use crate::{
+    plan,
+    record::{Board, Case, Guest, Interface, Record},
+};
 
 /// The VMM that all others are compared with.
 pub const OURS: &str = "narrows";
@@ -46,17 +49,19 @@ pub struct Shape {
     pub work: String,
 }
 
-/// One, and a VF of the NVMe controller: what the goals are about, with a console or without.
+/// The guest that most goals are about, with a console or without.
 #[must_use]
-pub fn goal_guest(console: bool) -> Guest {
+pub const fn goal_guest(console: bool) -> Guest {
     Guest {
-        vcpus: 1,
-        memory_mib: 256,
-        pages: Pages::Default,
-        nics: 0,
-        nvmes: 1,
         console,
+        ..plan::NVME
     }
+}
+
+/// Whether a guest is one of the goals'.
+#[must_use]
+pub fn is_of_goals(guest: Guest) -> bool {
+    [goal_guest(false), goal_guest(true), plan::NIC].contains(&guest)
 }
 
 /// All shapes of a case that the board has, in order.

@@ -13,7 +13,7 @@ use crate::{
 
 /// A case's heading, and what its figures are.
 #[rustfmt::skip]
-const CASES: [(Case, &str, &str); 8] = [
+pub(super) const CASES: [(Case, &str, &str); 8] = [
     (Case::Start, "From power-on to init",
         "At the guest's first instruction in user space, over all processes of a VMM. Exits are counted from the first entry."),
     (Case::Calls, "System calls of a start",
@@ -65,13 +65,9 @@ pub fn cases(board: &Board) -> String {
     text
 }
 
-/// The shapes that get a table: of a start, the guest of the goals; the others are among what grows.
+/// The shapes that get a table: of a start, the guests of the goals; the others are among what grows.
 fn shown(case: Case, shapes: &[Shape]) -> Vec<&Shape> {
-    let is_goal = |shape: &&Shape| {
-        [false, true]
-            .iter()
-            .any(|console| shape.guest == Some(pick::goal_guest(*console)))
-    };
+    let is_goal = |shape: &&Shape| shape.guest.is_some_and(pick::is_of_goals);
     let has_goal = shapes.iter().any(|shape| is_goal(&shape));
     let is_shown = |shape: &&Shape| case != Case::Start || !has_goal || is_goal(shape);
     shapes.iter().filter(is_shown).collect()
@@ -111,15 +107,6 @@ fn mapping(board: &Board, shapes: &[Shape]) -> String {
         }
     }
     text + "\n"
-}
-
-/// The cases of which the board has nothing.
-#[must_use]
-pub fn absent(board: &Board) -> Vec<String> {
-    let absent = CASES
-        .iter()
-        .filter(|(case, ..)| pick::shapes(board, *case).is_empty());
-    absent.map(|(_, title, _)| words::inside(title)).collect()
 }
 
 fn push(text: &mut String, more: &str) {
@@ -254,13 +241,17 @@ const VFS: &[Along] = &[Along::Nvmes, Along::Nics, Along::Both];
 /// One row for each figure, axis and kind of guest; empty where nothing was measured at two places.
 #[must_use]
 pub fn growth(board: &Board) -> String {
-    let columns = pick::columns(
-        board,
-        board
-            .records
-            .iter()
-            .filter(|record| record.interface.is_some()),
-    );
+    // A VMM that grew along no axis has no column.
+    let grown: Vec<_> = GROWTH
+        .iter()
+        .flat_map(|(case, alongs, .., measure)| {
+            let of = |along: &Along| pick::series(board, *case, *along, measure);
+            alongs.iter().flat_map(of)
+        })
+        .map(|one| one.column)
+        .collect();
+    let mut columns = pick::columns(board, board.records.iter());
+    columns.retain(|column| grown.contains(column));
     let mut text = String::new();
     for (case, alongs, per, title, measure) in GROWTH {
         for along in alongs {

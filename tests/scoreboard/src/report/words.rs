@@ -36,8 +36,8 @@ pub fn number(value: f64) -> String {
 #[must_use]
 pub fn amount(value: f64, unit: &str) -> String {
     match unit {
-        // A clock that counts instructions: a nanosecond is one.
-        "instructions" => format!("{} M", number(value / 1e6)),
+        // A clock that counts instructions: a nanosecond is one, but where the host is idle it is a tick alone.
+        "instructions" | "ticks" => format!("{} M", number(value / 1e6)),
         "ns" if value.abs() >= 1e9 => format!("{} s", number(value / 1e9)),
         "ns" if value.abs() >= 1e6 => format!("{} ms", number(value / 1e6)),
         "ns" if value.abs() >= 1e3 => format!("{} µs", number(value / 1e3)),

@@ -42,7 +42,10 @@ pub trait Vmm {
     /// It could not be started.
     fn version(&self) -> io::Result<String>;
 
-    /// Why it cannot start this; `None` where it can.
+    /// What no host would make it do: a kind of device, pages or an interface that it does not know; `None` where it can.
+    fn lacks(&self, interface: Interface, guest: &Guest) -> Option<String>;
+
+    /// Why it cannot start this here; `None` where it can.
     fn refuses(&self, setup: &Setup<'_>) -> Option<String>;
 
     /// Makes devices and files ready. Not counted.

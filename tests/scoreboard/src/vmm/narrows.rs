@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Setup, Vmm, host, peer};
-use crate::record::{Interface, Pages};
+use crate::record::{Guest, Interface, Pages};
 
 /// Its program; the other two are found by it.
 #[derive(Clone, Debug)]
@@ -33,6 +33,10 @@ impl Vmm for Narrows {
 
     fn version(&self) -> io::Result<String> {
         peer::first_line(Command::new(&self.program).arg("--version"))
+    }
+
+    fn lacks(&self, _interface: Interface, _guest: &Guest) -> Option<String> {
+        None
     }
 
     fn refuses(&self, setup: &Setup<'_>) -> Option<String> {

@@ -13,7 +13,7 @@ use super::{
     Setup, Vmm, host,
     words::{self, Values},
 };
-use crate::record::Interface;
+use crate::record::{Guest, Interface};
 
 /// The templates that there are, by name.
 pub const TEMPLATES: &[(&str, &str)] = &[
@@ -42,9 +42,9 @@ struct Template {
     /// What is its standard input, where it wants a terminal there; else nothing is.
     #[serde(default)]
     stdin: Option<PathBuf>,
-    /// Why it takes no VF of an NVMe controller; empty where it does.
+    /// Kinds of devices that it cannot be given, each with the reason. Such a VMM takes part in the cases without them.
     #[serde(default)]
-    no_nvme: String,
+    lacks: BTreeMap<Device, String>,
     /// Parts of the names that its mappings of guest RAM have.
     ram: Vec<String>,
     /// What its guests' kernels want to hear besides.
@@ -71,6 +71,31 @@ struct Template {
 struct Console {
     on: Vec<String>,
     off: Vec<String>,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Device {
+    Nic,
+    Nvme,
+}
+
+impl Device {
+    /// How many of it a guest has.
+    const fn count(self, guest: &Guest) -> u32 {
+        match self {
+            Device::Nic => guest.nics,
+            Device::Nvme => guest.nvmes,
+        }
+    }
+
+    const fn guests(self) -> &'static str {
+        match self {
+            Device::Nic => "guests with a VF of a NIC",
+            Device::Nvme => "guests with a VF of an NVMe controller",
+        }
+    }
 }
 
 /// A VMM that is started by its template.
@@ -178,18 +203,22 @@ impl Vmm for Peer {
         first_line(Command::new(&self.program).args(&self.template.version))
     }
 
-    fn refuses(&self, setup: &Setup<'_>) -> Option<String> {
-        let interface = words::interface_key(setup.interface);
-        let pages = words::pages_key(setup.guest.pages);
-        if !setup.functions.is_empty() && !self.template.devices.contains_key(interface) {
-            return Some(format!("{} has no {interface}", self.name));
+    fn lacks(&self, interface: Interface, guest: &Guest) -> Option<String> {
+        let name = &self.name;
+        let interface = words::interface_key(interface);
+        let pages = words::pages_key(guest.pages);
+        if guest.nics + guest.nvmes > 0 && !self.template.devices.contains_key(interface) {
+            return Some(format!("{name} has no {interface}"));
         }
         if !self.template.pages.contains_key(pages) {
-            return Some(format!("{} has no {pages} pages", self.name));
+            return Some(format!("{name} has no {pages} pages"));
         }
-        if setup.guest.nvmes > 0 && !self.template.no_nvme.is_empty() {
-            return Some(format!("{}: {}", self.name, self.template.no_nvme));
-        }
+        let mut lacks = self.template.lacks.iter();
+        let (device, why) = lacks.find(|(device, _)| device.count(guest) > 0)?;
+        Some(format!("{name}, {}: {why}", device.guests()))
+    }
+
+    fn refuses(&self, setup: &Setup<'_>) -> Option<String> {
         if self.wants_bzimage() {
             let image = words::bzimage(setup.kernel);
             if image == setup.kernel || !image.exists() {

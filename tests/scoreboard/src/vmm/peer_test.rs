@@ -1,7 +1,10 @@
 //! Templates, filled in.
 
 use super::*;
-use crate::record::{Guest, Pages};
+use crate::{
+    plan,
+    record::{Guest, Pages},
+};
 
 /// Two functions that no machine has.
 pub(in crate::vmm) const FUNCTIONS: [&str; 2] = ["0000:f1:10.0", "0000:f2:00.1"];
@@ -126,11 +129,43 @@ fn large_pages_and_no_console_change_the_words() {
 }
 
 #[test]
-fn what_a_template_lacks_is_refused() {
-    let functions = FUNCTIONS.map(str::to_owned);
-    let setup = setup(&functions);
-    let refused = |name| Peer::load(name, None).unwrap().refuses(&setup);
-    assert_eq!(refused("crosvm").as_deref(), Some("crosvm has no iommufd"));
+fn what_a_template_lacks_is_left_out() {
+    let lacks = |name, guest| {
+        let peer = Peer::load(name, None).unwrap();
+        peer.lacks(Interface::Iommufd, &guest)
+    };
+    let crosvm = lacks("crosvm", plan::NIC);
+    assert_eq!(crosvm.as_deref(), Some("crosvm has no iommufd"));
+    assert_eq!(lacks("crosvm", plan::guest(0, 0)), None);
+    let huge = Guest {
+        pages: Pages::TwoMib,
+        ..plan::NIC
+    };
+    let alioth = lacks("alioth", huge);
+    assert_eq!(alioth.as_deref(), Some("alioth has no 2m pages"));
+    let unknown = Peer::load("bhyve", None).unwrap_err();
+    assert!(
+        unknown.to_string().contains("there are: qemu, "),
+        "{unknown}"
+    );
+}
+
+#[test]
+fn a_peer_takes_part_in_the_cases_without_the_devices_that_it_lacks() {
+    let alioth = Peer::load("alioth", None).unwrap();
+    for interface in plan::INTERFACES {
+        assert_eq!(alioth.lacks(interface, &plan::NIC), None);
+        for guest in [plan::NVME, plan::guest(1, 1)] {
+            let why = alioth.lacks(interface, &guest).expect("it is left out");
+            assert!(why.contains("NVMe controller: it panics"), "{why}");
+        }
+    }
+    let qemu = Peer::load("qemu", None).unwrap();
+    assert_eq!(qemu.lacks(Interface::Type1, &plan::guest(1, 1)), None);
+}
+
+#[test]
+fn an_unknown_name_is_refused() {
     let unknown = Peer::load("bhyve", None).unwrap_err();
     assert!(
         unknown.to_string().contains("there are: qemu, "),

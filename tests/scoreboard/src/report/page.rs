@@ -108,7 +108,8 @@ fn summary(judged: &[(&Goal, Outcome)]) -> String {
     format!(
         "{} of {} goals are met, {} missed, {} not measured. The best peer is the one with the least of this figure for the same\n\
         guest, by the better of its interfaces; Narrows' figure is the one by iommufd. The guest has a VF of the NVMe controller,\n\
-        or, where it says so, of the NIC alone, which every peer can be given.\n\n",
+        or, where it says so, of the NIC alone, which every peer can be given. The tables below say of how many runs a figure is the\n\
+        median.\n\n",
         count(Some(true)),
         judged.len(),
         count(Some(false)),

@@ -31,6 +31,12 @@ impl Column {
         }
     }
 
+    /// Whether a record is one of its runs.
+    #[must_use]
+    pub fn is_of(&self, record: &Record) -> bool {
+        record.vmm == self.vmm && record.interface == self.interface
+    }
+
     /// Whether it is Narrows.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -143,7 +149,7 @@ impl Measure {
 #[must_use]
 pub fn value(board: &Board, shape: &Shape, column: &Column, measure: &Measure) -> Option<Summary> {
     let values: Vec<_> = of_shape(board, shape)
-        .filter(|record| record.vmm == column.vmm && record.interface == column.interface)
+        .filter(|record| column.is_of(record))
         .filter_map(|record| measure.of(record))
         .collect();
     summary(&values)

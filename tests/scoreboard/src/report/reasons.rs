@@ -73,8 +73,7 @@ fn table(board: &Board, shape: &Shape, columns: &[Column], kind: &str, title: &s
 
 /// Over the runs that have this kind; a name that one of them lacks counts as none there.
 fn median(board: &Board, shape: &Shape, column: &Column, kind: &str, name: &str) -> Option<f64> {
-    let of_column = pick::of_shape(board, shape)
-        .filter(|record| record.vmm == column.vmm && record.interface == column.interface);
+    let of_column = pick::of_shape(board, shape).filter(|record| column.is_of(record));
     let values: Vec<f64> = of_column
         .filter_map(|record| record.counts.get(kind))
         .map(|counts| counts.get(name).copied().unwrap_or(0))

@@ -19,7 +19,8 @@ pub(super) const CASES: [(Case, &str, &str); 8] = [
     (Case::Calls, "System calls of a start",
         "In runs of their own, as tracing costs time. All threads of all processes, from exec on."),
     (Case::Instructions, "Instructions of a start",
-        "The lab host's clock advances by one nanosecond an instruction: the figures are instructions of host, VMM and guest together."),
+        "The lab host's clock advances by one tick an instruction, and by itself while the host is idle. Without idle time its ticks are \
+         instructions of host, VMM and guest together."),
     (Case::Mapping, "Memory for devices",
         "To the guest's first instruction. The limit is zeroing as much memory of the same kind once, by one thread."),
     (Case::Steady, "At work",
@@ -74,13 +75,12 @@ fn shown(case: Case, shapes: &[Shape]) -> Vec<&Shape> {
 }
 
 /// What is said of every guest whose memory is mapped.
-const MAPPINGS: [(&str, Measure); 3] = [
-    ("calls", Measure::plain(&["map_calls"])),
-    ("time in them over zeroing", over_zeroing(&["map_ns"])),
-    (
-        "from exec to the last, over zeroing",
-        over_zeroing(&["present_ns"]),
-    ),
+#[rustfmt::skip]
+const MAPPINGS: [(&str, &str, Measure); 4] = [
+    ("calls", "count", Measure::plain(&["map_calls"])),
+    ("time in them over zeroing", "ratio", over_zeroing(&["map_ns"])),
+    ("from exec to the last, over zeroing", "ratio", over_zeroing(&["present_ns"])),
+    ("from exec to the guest's first instruction", "ns", Measure::plain(&["entry_ns"])),
 ];
 
 const fn over_zeroing(figures: &'static [&'static str]) -> Measure {
@@ -101,9 +101,13 @@ fn mapping(board: &Board, shapes: &[Shape]) -> String {
     let mut text = head("guest and figure", &columns);
     for shape in shapes {
         let guest = shape.guest.map_or_else(String::new, words::guest);
-        for (title, measure) in &MAPPINGS {
+        push(
+            &mut text,
+            &runs_row(board, shape, &columns, &format!("{guest}: ")),
+        );
+        for (title, unit, measure) in &MAPPINGS {
             let title = format!("{guest}: {title}");
-            text.extend(row(board, shape, &columns, &title, "count", measure));
+            text.extend(row(board, shape, &columns, &title, unit, measure));
         }
     }
     text + "\n"
@@ -114,7 +118,6 @@ fn push(text: &mut String, more: &str) {
 }
 
 fn table(board: &Board, shape: &Shape, columns: &[Column]) -> String {
-    let runs = pick::of_shape(board, shape).map(|record| record.run).max();
     let rows: Vec<_> = rows(shape)
         .into_iter()
         .filter_map(|(title, unit, measure)| row(board, shape, columns, &title, unit, &measure))
@@ -127,18 +130,40 @@ fn table(board: &Board, shape: &Shape, columns: &[Column]) -> String {
         about.push(format!("**For each {unit}**"));
     }
     about.extend(shape.guest.map(words::guest));
-    about.extend(
-        runs.filter(|runs| *runs > 1)
-            .map(|runs| format!("median of {runs} runs (least–most)")),
-    );
+    let runs = columns.iter().map(|column| runs(board, shape, column));
+    if runs.max().is_some_and(|most| most > 1) {
+        about.push("medians (least–most)".to_owned());
+    }
     let mut text = String::new();
     if !about.is_empty() {
         push(&mut text, &format!("{}:\n\n", about.join(", ")));
     }
     push(&mut text, &head("", columns));
+    if shape.case != Case::Code {
+        push(&mut text, &runs_row(board, shape, columns, ""));
+    }
     push(&mut text, &rows.concat());
     text.push('\n');
     text
+}
+
+/// How many runs a column has of a shape.
+fn runs(board: &Board, shape: &Shape, column: &Column) -> usize {
+    pick::of_shape(board, shape)
+        .filter(|record| column.is_of(record))
+        .count()
+}
+
+/// The runs of each column: they are not the same for all.
+fn runs_row(board: &Board, shape: &Shape, columns: &[Column], before: &str) -> String {
+    let cells: Vec<_> = columns
+        .iter()
+        .map(|column| match runs(board, shape, column) {
+            0 => "none".to_owned(),
+            runs => runs.to_string(),
+        })
+        .collect();
+    format!("| {before}runs | {} |\n", cells.join(" | "))
 }
 
 fn head(first: &str, columns: &[Column]) -> String {
@@ -171,13 +196,24 @@ fn rows(shape: &Shape) -> Vec<(String, &'static str, Measure)> {
                 },
                 _ => Measure::plain(names),
             };
-            let unit = match (shape.case, figure.unit) {
-                (Case::Instructions, "ns") => "instructions",
-                (_, unit) => unit,
+            let (unit, title) = match (shape.case, figure.unit) {
+                (Case::Instructions, "ns") if is_busy(figure) => {
+                    ("instructions", format!("instructions {}", figure.title))
+                }
+                (Case::Instructions, "ns") => (
+                    "ticks",
+                    format!("clock ticks {}, idle time included", figure.title),
+                ),
+                (_, unit) => (unit, title(figure, &measure)),
             };
-            (title(figure, &measure), unit, measure)
+            (title, unit, measure)
         })
         .collect()
+}
+
+/// Whether idle time is left out of a figure, so that each tick of the clock was an instruction.
+fn is_busy(figure: &Figure) -> bool {
+    figure.name.ends_with("_busy_ns")
 }
 
 fn title(figure: &Figure, measure: &Measure) -> String {
@@ -209,7 +245,13 @@ fn row(
     }
     let cells: Vec<_> = values
         .into_iter()
-        .map(|value| words::cell(value, unit))
+        .zip(columns)
+        .map(|(value, column)| {
+            // A figure that some runs do not have is not the median of all of them.
+            let fewer = value.filter(|value| value.runs < runs(board, shape, column));
+            let fewer = fewer.map_or_else(String::new, |value| format!(", runs: {}", value.runs));
+            words::cell(value, unit) + &fewer
+        })
         .collect();
     Some(format!("| {title} | {} |\n", cells.join(" | ")))
 }

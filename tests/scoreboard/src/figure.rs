@@ -66,7 +66,7 @@ pub const FIGURES: &[Figure] = &[
     row("kvm_run_calls", &[Steady], "count", "calls of KVM_RUN"),
     row("interrupts", &[Steady], "count", "interrupts injected"),
     // Of starts and stops.
-    row("cycles_per_minute", &[Life], "1/min", "starts and stops in a minute (more is better)"),
+    row("cycles_per_minute", &[Life], "1/min", "starts and stops in a minute, one after another (more is better)"),
     row("start_ns", &[Life], "ns", "from exec to the tiny guest's first mark"),
     row("stop_ns", &[Life], "ns", "from SIGTERM until no process is left"),
     // What it may do, read from the filters of its running threads.

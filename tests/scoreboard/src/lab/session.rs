@@ -14,6 +14,7 @@ use crate::{
     mark,
     vmm::{Setup, Vmm},
     watch::{
+        ends::Ends,
         processes,
         trace::{self, Event, Trace, What},
     },
@@ -144,21 +145,16 @@ impl<'a> Session<'a> {
 
     /// Asks it to stop, and waits until no process of it is left.
     fn end(&mut self) -> io::Result<Duration> {
-        let all = self.processes()?;
+        let ends = Ends::of(&self.processes()?)?;
         let begin = Instant::now();
         self.signal(rustix::process::Signal::TERM)?;
-        loop {
-            let is_over = self.child.try_wait()?.is_some();
-            if is_over && all.iter().all(|pid| !is_alive(*pid)) {
-                let taken = begin.elapsed();
-                self.vmm.clean_up(&self.setup)?;
-                return Ok(taken);
-            }
-            if begin.elapsed() > STOP {
-                return Err(self.failed("the VMM does not stop when it is told to"));
-            }
-            thread::sleep(Duration::from_millis(5));
+        if !ends.wait(STOP)? {
+            return Err(self.failed("the VMM does not stop when it is told to"));
         }
+        let taken = begin.elapsed();
+        self.child.wait()?;
+        self.vmm.clean_up(&self.setup)?;
+        Ok(taken)
     }
 
     fn signal(&self, signal: rustix::process::Signal) -> io::Result<()> {
@@ -189,12 +185,4 @@ impl Drop for Session<'_> {
         thread::sleep(Duration::from_secs(1));
         let _left = self.vmm.clean_up(&self.setup);
     }
-}
-
-/// Whether a process is there and has not ended.
-fn is_alive(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .any(|line| line.starts_with("State:") && !line.contains('Z'))
 }

@@ -88,6 +88,17 @@ pub(super) fn compare(
     trial.found
 }
 
+/// The numbers of this processor's own convention of which `filters` allow some call: what a process can reach of which
+/// no rules are known.
+#[must_use]
+pub(super) fn reachable(filters: &[Vec<Instruction>]) -> BTreeSet<u32> {
+    let mut trial = Trial::new(filters, &[], Agreement::NoMore);
+    for number in 0..NUMBERS {
+        trial.call(number, 0);
+    }
+    trial.found.reachable
+}
+
 const fn data(number: u32, arch: u32) -> SeccompData {
     SeccompData {
         number,

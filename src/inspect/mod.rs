@@ -19,6 +19,7 @@ mod names;
 mod paths;
 mod record;
 mod running;
+mod stranger;
 
 pub use self::{
     expected::{
@@ -29,6 +30,7 @@ pub use self::{
     judge::{Finding, State},
     record::{AllowedRule, Inspection, ProcessRecord, ReachableCall, Verdict},
     running::{RunningGuest, RunningProcess},
+    stranger::reachable_calls,
 };
 use self::{facts::Facts, filter::Live, judge::Look, moment::Still};
 use crate::sys::landlock;

@@ -13,6 +13,8 @@ use crate::{
 pub(super) struct Bench {
     pub place: Place,
     pub vmms: Vec<Box<dyn Vmm>>,
+    /// The same with more fences, whose surface alone is measured.
+    pub hardened: Vec<Box<dyn Vmm>>,
     pub out: io::Stdout,
     pub is_quick: bool,
     pub runs: u32,
@@ -36,7 +38,7 @@ impl Bench {
 
     /// Writes who is measured.
     pub(super) fn introduce(&mut self) -> io::Result<()> {
-        for vmm in &self.vmms {
+        for vmm in self.vmms.iter().chain(&self.hardened) {
             let (name, version) = (vmm.name().to_owned(), vmm.version()?);
             let line = serde_json::to_string(&Line::Vmm(record::Vmm { name, version }))?;
             writeln!(self.out, "{line}")?;

@@ -11,6 +11,7 @@ mod place;
 mod session;
 mod start;
 mod steady;
+mod surface;
 mod window;
 
 use std::{error::Error, io, path::PathBuf};
@@ -77,6 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let mut bench = Bench {
         place: Place::find()?,
+        hardened: vmms.iter().filter_map(|vmm| vmm.hardened()).collect(),
         vmms,
         out: io::stdout(),
         is_quick: arguments.quick,
@@ -94,6 +96,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             start::run(&mut bench)?;
             steady::run(&mut bench)?;
             life::run(&mut bench)?;
+            surface::run(&mut bench)?;
         }
         Phase::Instructions => instructions::run(&mut bench)?,
         Phase::Mapping => mapping::run(&mut bench)?,

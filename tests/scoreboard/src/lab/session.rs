@@ -92,6 +92,14 @@ impl<'a> Session<'a> {
         self.await_event(|what| *what == What::Mark(wanted))
     }
 
+    /// The thread that ran the guest as it made `wanted`: a vCPU.
+    pub(super) fn marked_by(&self, wanted: u32) -> io::Result<u32> {
+        let events = self.marks.read()?;
+        let mark = events.iter().find(|event| event.what == What::Mark(wanted));
+        mark.map(|event| event.tid)
+            .ok_or_else(|| self.failed("the guest's mark is in no trace"))
+    }
+
     /// Waits until there was an event in the trace of marks.
     fn await_event(&mut self, is_it: impl Fn(&What) -> bool) -> io::Result<()> {
         let begin = Instant::now();

@@ -1,21 +1,19 @@
 //! From power-on to the guest's first instruction in user space.
 
-use std::{collections::BTreeSet, error::Error, fs, io, process::Command};
-
-use serde_json::Value;
+use std::{error::Error, io};
 
 use crate::{
     mark, plan,
     record::{Case, Record},
     vmm::Vmm,
-    watch::{calls, processes, trace},
+    watch::{processes, trace},
 };
 
 use super::{
     Bench,
     case::Shape,
     session::{Session, Whom},
-    window,
+    surface, window,
 };
 
 /// All of them, for each VMM and interface.
@@ -56,8 +54,9 @@ pub(super) fn start(
     session.await_mark(mark::INIT)?;
     let pids = session.processes()?;
     let held = processes::held(&pids, |name| vmm.is_ram(name))?;
-    let mut surface = shape.record(Case::Surface, vmm, run);
-    may(vmm, &pids, &mut surface)?;
+    let mut surface_record = shape.record(Case::Surface, vmm, run);
+    let vcpu = session.marked_by(mark::INIT)?;
+    surface::may(vmm, &pids, vcpu, &mut surface_record)?;
     let (_, events) = session.stop()?;
 
     let init = window::mark_at(&events, mark::INIT)?;
@@ -83,7 +82,7 @@ pub(super) fn start(
             window::slots(window::between(&events, 0, init)),
         );
     }
-    Ok((record, surface))
+    Ok((record, surface_record))
 }
 
 /// System calls from exec on.
@@ -113,76 +112,4 @@ pub(super) fn traced(bench: &Bench, vmm: &dyn Vmm, shape: Shape, run: u32) -> io
     record.counts.insert("calls-to-entry".to_owned(), before);
     record.counts.insert("calls-after-entry".to_owned(), after);
     Ok(record)
-}
-
-/// What its threads may do.
-fn may(vmm: &dyn Vmm, pids: &BTreeSet<u32>, record: &mut Record) -> io::Result<()> {
-    let (mut unfiltered, mut capabilities, mut runner) = (0, 0, Vec::new());
-    for pid in pids {
-        let threads = processes::threads(*pid)?;
-        unfiltered += threads.iter().filter(|thread| !thread.is_filtered).count() as u64;
-        if runs_guest(*pid)? {
-            let most = threads
-                .iter()
-                .map(|thread| thread.capabilities.count_ones())
-                .max();
-            capabilities = capabilities.max(u64::from(most.unwrap_or(0)));
-            runner = threads;
-        }
-    }
-    window::put(record, "unfiltered_threads", unfiltered);
-    window::put(record, "capabilities", capabilities);
-    let all = u64::from(calls::ALL);
-    if vmm.name() == "narrows" {
-        for (role, count) in reachable()? {
-            window::put(record, &format!("allowed_calls_{role}"), count);
-        }
-    } else if runner.iter().any(|thread| !thread.is_filtered) {
-        window::put(record, "allowed_calls_vcpu", all);
-    }
-    if unfiltered > 0 {
-        window::put(record, "allowed_calls", all);
-    }
-    Ok(())
-}
-
-/// Whether a process has a vCPU.
-fn runs_guest(pid: u32) -> io::Result<bool> {
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        // A descriptor may be closed meanwhile.
-        let Ok(link) = fs::read_link(entry?.path()) else {
-            continue;
-        };
-        if link.to_string_lossy().contains("kvm-vcpu") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// How many system calls each process of Narrows can make, as its own inspection reads it from the live filters.
-fn reachable() -> io::Result<Vec<(String, u64)>> {
-    let output = Command::new("narrows")
-        .args(["inspect", "scoreboard", "--json"])
-        .output()?;
-    let wrong = |what: &str| {
-        io::Error::other(format!(
-            "narrows inspect: {what}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        ))
-    };
-    let record: Value =
-        serde_json::from_slice(&output.stdout).map_err(|error| wrong(&error.to_string()))?;
-    let processes = record
-        .get("processes")
-        .and_then(Value::as_array)
-        .ok_or_else(|| wrong("no processes"))?;
-    let of = |process: &Value| {
-        let role = process.get("role")?.as_str()?.to_owned();
-        Some((role, process.get("reachable")?.as_array()?.len() as u64))
-    };
-    processes
-        .iter()
-        .map(|process| of(process).ok_or_else(|| wrong("a process without a list")))
-        .collect()
 }

@@ -6,7 +6,7 @@ use super::{pick, tables, words};
 use crate::{
     plan::{self, Wanted},
     record::{Board, Case, Interface},
-    vmm::{Peer, TEMPLATES, Vmm},
+    vmm::{HARDENED, Peer, TEMPLATES, Vmm},
 };
 
 /// Each as an item of a list.
@@ -61,7 +61,10 @@ fn without<'a>(
                 && record.guest == Some(wanted.guest)
         })
     };
+    // Of a hardened one nothing else is wanted.
+    let is_wanted = |name: &&str| case == Case::Surface || !name.ends_with(HARDENED);
     let names = board.vmms.iter().map(|vmm| vmm.name.as_str());
+    let names = names.filter(is_wanted);
     let gone = names.filter(|name| !is_there(name));
     gone.filter(|name| {
         let peer = Peer::load(name, None).ok();

@@ -40,7 +40,7 @@ pub struct Bar {
 /// Bars from 1, to the left where less, with the goal of each as an upright mark.
 #[must_use]
 pub fn bars(title: &str, axis: &str, bars: &[Bar]) -> String {
-    let (left, right, top, step) = (450.0, WIDTH - 190.0, 50.0, 30.0);
+    let (left, right, top, step) = (500.0, WIDTH - 190.0, 50.0, 30.0);
     let all = bars.iter().flat_map(|bar| [bar.value, bar.goal]);
     let lowest = all.clone().fold(1.0, f64::min).max(1e-6).log10().floor();
     let highest = all.fold(1.0, f64::max).log10().ceil().max(lowest + 1.0);

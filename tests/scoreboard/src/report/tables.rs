@@ -202,7 +202,7 @@ fn rows(shape: &Shape) -> Vec<(String, &'static str, Measure)> {
                 }
                 (Case::Instructions, "ns") => (
                     "ticks",
-                    format!("clock ticks {}, idle time included", figure.title),
+                    format!("clock ticks {}, with idle time", figure.title),
                 ),
                 (_, unit) => (unit, title(figure, &measure)),
             };

@@ -8,7 +8,7 @@ mod words;
 use std::{io, path::Path, process::Command};
 
 pub use narrows::Narrows;
-pub use peer::{Peer, TEMPLATES};
+pub use peer::{HARDENED, Peer, TEMPLATES};
 
 use crate::record::{Guest, Interface};
 
@@ -44,6 +44,9 @@ pub trait Vmm {
 
     /// What no host would make it do: a kind of device, pages or an interface that it does not know; `None` where it can.
     fn lacks(&self, interface: Interface, guest: &Guest) -> Option<String>;
+
+    /// The same with the fences that it has and does not put up by itself, under a name of its own; `None` where it has none.
+    fn hardened(&self) -> Option<Box<dyn Vmm>>;
 
     /// Why it cannot start this here; `None` where it can.
     fn refuses(&self, setup: &Setup<'_>) -> Option<String>;

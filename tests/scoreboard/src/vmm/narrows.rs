@@ -39,6 +39,11 @@ impl Vmm for Narrows {
         None
     }
 
+    /// It has no fence that is not always up.
+    fn hardened(&self) -> Option<Box<dyn Vmm>> {
+        None
+    }
+
     fn refuses(&self, setup: &Setup<'_>) -> Option<String> {
         peer::lacks_iommufd(setup)
     }

@@ -28,6 +28,9 @@ pub const TEMPLATES: &[(&str, &str)] = &[
     ("kvmtool", include_str!("../../peers/kvmtool.toml")),
 ];
 
+/// Behind the name of a VMM that has all its fences up.
+pub const HARDENED: &str = "-hardened";
+
 /// How a VMM is started. A word of `words` that is `[initramfs]`, `[console]`, `[pages]`, `[context]` or `[devices]`
 /// becomes the words of that table; placeholders are filled in everywhere.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,6 +54,9 @@ struct Template {
     #[serde(default)]
     cmdline: String,
     words: Vec<String>,
+    /// Words for the fences that it does not put up by itself; none where it has no such.
+    #[serde(default)]
+    hardened: Vec<String>,
     #[serde(default)]
     initramfs: Vec<String>,
     console: Console,
@@ -103,6 +109,7 @@ impl Device {
 pub struct Peer {
     name: String,
     program: PathBuf,
+    is_hardened: bool,
     template: Template,
 }
 
@@ -122,6 +129,7 @@ impl Peer {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(Self {
             name: name.to_owned(),
+            is_hardened: false,
             program: program.map_or_else(|| template.program.clone().into(), Path::to_path_buf),
             template,
         })
@@ -168,7 +176,9 @@ impl Peer {
             self.list(word, setup, &values)
                 .unwrap_or_else(|| vec![words::fill(word, &values)])
         };
-        self.template.words.iter().flat_map(expand).collect()
+        let added = self.template.hardened.iter().filter(|_| self.is_hardened);
+        let words = self.template.words.iter().chain(added);
+        words.flat_map(expand).collect()
     }
 
     /// What its configuration file holds, if it has one.
@@ -200,7 +210,12 @@ impl Vmm for Peer {
     }
 
     fn version(&self) -> io::Result<String> {
-        first_line(Command::new(&self.program).args(&self.template.version))
+        let version = first_line(Command::new(&self.program).args(&self.template.version))?;
+        Ok(if self.is_hardened {
+            format!("{version}, with {}", self.template.hardened.join(" "))
+        } else {
+            version
+        })
     }
 
     fn lacks(&self, interface: Interface, guest: &Guest) -> Option<String> {
@@ -216,6 +231,16 @@ impl Vmm for Peer {
         let mut lacks = self.template.lacks.iter();
         let (device, why) = lacks.find(|(device, _)| device.count(guest) > 0)?;
         Some(format!("{name}, {}: {why}", device.guests()))
+    }
+
+    fn hardened(&self) -> Option<Box<dyn Vmm>> {
+        let has_more = !self.is_hardened && !self.template.hardened.is_empty();
+        has_more.then(|| {
+            let mut hardened = self.clone();
+            hardened.name.push_str(HARDENED);
+            hardened.is_hardened = true;
+            Box::new(hardened) as Box<dyn Vmm>
+        })
     }
 
     fn refuses(&self, setup: &Setup<'_>) -> Option<String> {

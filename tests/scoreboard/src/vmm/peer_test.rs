@@ -114,6 +114,25 @@ fn guest_without_devices_gets_no_word_of_them() {
 }
 
 #[test]
+fn qemu_is_hardened_by_its_own_sandbox() {
+    assert!(!arguments("qemu", |_| {}).contains("-sandbox"));
+    let qemu = Peer::load("qemu", None).unwrap();
+    let hardened = qemu.hardened().expect("it has a sandbox");
+    assert_eq!(hardened.name(), "qemu-hardened");
+    assert!(hardened.hardened().is_none());
+    let functions = FUNCTIONS.map(str::to_owned);
+    let command = hardened.command(&setup(&functions));
+    let words: Vec<_> = command.get_args().collect();
+    let [.., option, value] = &words[..] else {
+        panic!("{words:?}");
+    };
+    assert_eq!(*option, "-sandbox");
+    assert!(value.to_string_lossy().starts_with("on,obsolete=deny,"));
+    let alioth = Peer::load("alioth", None).unwrap();
+    assert!(alioth.hardened().is_none());
+}
+
+#[test]
 fn large_pages_and_no_console_change_the_words() {
     let text = arguments("qemu", |setup| {
         setup.guest.pages = Pages::TwoMib;

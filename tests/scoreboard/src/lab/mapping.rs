@@ -6,10 +6,7 @@ use crate::{
     mark, plan,
     record::{Case, Guest, Pages, Record},
     vmm::Vmm,
-    watch::{
-        calls, populate,
-        trace::{self, What},
-    },
+    watch::{calls, event::What, populate, trace},
 };
 
 use super::{

@@ -15,8 +15,9 @@ use crate::{
     vmm::{Setup, Vmm},
     watch::{
         ends::Ends,
+        event::{Event, What},
         processes,
-        trace::{self, Event, Trace, What},
+        trace::{self, Trace},
     },
 };
 

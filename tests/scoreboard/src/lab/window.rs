@@ -7,7 +7,7 @@ use crate::{
     record::Record,
     watch::{
         calls,
-        trace::{Event, What},
+        event::{Event, What},
     },
 };
 

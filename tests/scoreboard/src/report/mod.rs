@@ -13,8 +13,10 @@ use crate::record::{Board, Line, Machine, Record, SCHEMA, Vmm};
 
 pub mod absent;
 pub mod goals;
+pub mod growth;
 pub mod page;
 pub mod pick;
+mod picture;
 pub mod plots;
 pub mod prose;
 pub mod reasons;

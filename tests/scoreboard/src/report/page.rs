@@ -3,6 +3,7 @@
 use super::{
     absent,
     goals::{GOALS, Goal, Outcome, judge},
+    growth,
     plots::{self, Plot},
     prose::{Earlier, Notes},
     tables, words,
@@ -61,7 +62,7 @@ pub fn part(board: &Board, notes: &Notes, earlier: &Earlier, plots: &[Plot]) -> 
     text.push_str("## The figures\n\n");
     text.push_str(&readings(board, notes));
     text.push_str(&tables::cases(board));
-    text.push_str(&tables::growth(board));
+    text.push_str(&growth::growth(board));
     text.push_str(&picture(plots, plots::NAMES[1], "Memory over VFs"));
     text.push_str(&picture(
         plots,

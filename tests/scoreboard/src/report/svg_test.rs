@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{Bar, Line, bars, decimal, escape, lines, round_step};
+use super::{Bar, Line, bars, decimal, lines, round_step};
+use crate::report::picture::escape;
 
 /// Whether every element that begins also ends, in order, and no bare mark stands in text.
 fn is_well_formed(text: &str) -> bool {

@@ -3,12 +3,14 @@
 mod host;
 mod narrows;
 mod peer;
+mod template;
 mod words;
 
 use std::{io, path::Path, process::Command};
 
 pub use narrows::Narrows;
-pub use peer::{HARDENED, Peer, TEMPLATES};
+pub use peer::{HARDENED, Peer};
+pub use template::TEMPLATES;
 
 use crate::record::{Guest, Interface};
 

@@ -7,102 +7,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use serde::Deserialize;
-
 use super::{
     Setup, Vmm, host,
+    template::{TEMPLATES, Template},
     words::{self, Values},
 };
 use crate::record::{Guest, Interface};
 
-/// The templates that there are, by name.
-pub const TEMPLATES: &[(&str, &str)] = &[
-    ("qemu", include_str!("../../peers/qemu.toml")),
-    (
-        "cloud-hypervisor",
-        include_str!("../../peers/cloud-hypervisor.toml"),
-    ),
-    ("crosvm", include_str!("../../peers/crosvm.toml")),
-    ("firecracker", include_str!("../../peers/firecracker.toml")),
-    ("alioth", include_str!("../../peers/alioth.toml")),
-    ("kvmtool", include_str!("../../peers/kvmtool.toml")),
-];
-
 /// Behind the name of a VMM that has all its fences up.
 pub const HARDENED: &str = "-hardened";
-
-/// How a VMM is started. A word of `words` that is `[initramfs]`, `[console]`, `[pages]`, `[context]` or `[devices]`
-/// becomes the words of that table; placeholders are filled in everywhere.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Template {
-    /// Its program, where no path is given.
-    program: String,
-    /// The version that ran in the lab; empty where none did, and the template is from its documentation.
-    ran: String,
-    /// The words that make it say its version.
-    version: Vec<String>,
-    /// What is its standard input, where it wants a terminal there; else nothing is.
-    #[serde(default)]
-    stdin: Option<PathBuf>,
-    /// Kinds of devices that it cannot be given, each with the reason. Such a VMM takes part in the cases without them.
-    #[serde(default)]
-    lacks: BTreeMap<Device, String>,
-    /// Parts of the names that its mappings of guest RAM have.
-    ram: Vec<String>,
-    /// What its guests' kernels want to hear besides.
-    #[serde(default)]
-    cmdline: String,
-    words: Vec<String>,
-    /// Words for the fences that it does not put up by itself; none where it has no such.
-    #[serde(default)]
-    hardened: Vec<String>,
-    #[serde(default)]
-    initramfs: Vec<String>,
-    console: Console,
-    /// By pages; one that is not there is refused.
-    pages: BTreeMap<String, Vec<String>>,
-    /// By interface, words that come once where there are devices.
-    #[serde(default)]
-    context: BTreeMap<String, Vec<String>>,
-    /// By interface, words for each device; an interface that is not there is refused.
-    devices: BTreeMap<String, Vec<String>>,
-    /// A file that it reads, as `{scratch}/config`. A list in it is joined by commas.
-    #[serde(default)]
-    config: Option<String>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Console {
-    on: Vec<String>,
-    off: Vec<String>,
-}
-
-/// A kind of device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Device {
-    Nic,
-    Nvme,
-}
-
-impl Device {
-    /// How many of it a guest has.
-    const fn count(self, guest: &Guest) -> u32 {
-        match self {
-            Device::Nic => guest.nics,
-            Device::Nvme => guest.nvmes,
-        }
-    }
-
-    const fn guests(self) -> &'static str {
-        match self {
-            Device::Nic => "guests with a VF of a NIC",
-            Device::Nvme => "guests with a VF of an NVMe controller",
-        }
-    }
-}
 
 /// A VMM that is started by its template.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 pub mod calls;
 pub mod ends;
+pub mod event;
 pub mod memory;
 pub mod populate;
 pub mod processes;

@@ -108,14 +108,3 @@ fn a_memory_slot_is_read() {
         }
     );
 }
-
-#[test]
-fn the_function_that_sets_a_slot_is_found_by_whatever_name() {
-    let symbols = "ffffffff812395e0 t __pfx_kvm_set_memory_region.part.0\nffffffff812395f0 t kvm_set_memory_region.part.0\nffffffff812699b0 T __x86_set_memory_region\n";
-    assert_eq!(slot_function(symbols), Some("kvm_set_memory_region.part.0"));
-    assert_eq!(
-        slot_function("0 t kvm_set_memory_region"),
-        Some("kvm_set_memory_region")
-    );
-    assert_eq!(slot_function("0 t kvm_set_memory_regions"), None);
-}

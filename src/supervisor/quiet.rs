@@ -40,12 +40,30 @@ fn quiesce(device: &Device, reset: Reset) -> Result<(), Error> {
         device.disable_irqs(MSIX_IRQ).map(drop),
         device.disable_irqs(MSI_IRQ).map(drop),
     ];
-    if reset == Reset::Now && device.info()?.can_reset {
+    let reset = match reset {
+        Reset::Now => reset_if_it_can_be(device),
+        Reset::WhenOpened => Ok(()),
+    };
+    // Read back: a reset that did not happen would leave the bit as a guest had set it.
+    let off = device.clear_bus_master();
+    first_error(reset, off, quiet)
+}
+
+fn reset_if_it_can_be(device: &Device) -> Result<(), Error> {
+    if device.info()?.can_reset {
         device.reset()?;
     }
-    // Read back: a reset that did not happen would leave the bit as a guest had set it.
-    device.clear_bus_master()?;
-    quiet.into_iter().collect()
+    Ok(())
+}
+
+/// What is told of steps that all were tried: the reset's error before any other, since one that somebody's lock kept off
+/// is done later; then whether the device can still start DMA.
+fn first_error(
+    reset: Result<(), Error>,
+    off: Result<(), Error>,
+    quiet: [Result<(), Error>; 3],
+) -> Result<(), Error> {
+    [reset, off].into_iter().chain(quiet).collect()
 }
 
 /// Brings all of them to rest, each as [`quiesce`] does: what came of each, in their order. They wait together, since a
@@ -83,5 +101,42 @@ fn joined(
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
         Err(done) => done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(call: &'static str) -> Error {
+        Error::DeviceCall {
+            bdf: "0000:01:10.0".parse().unwrap(),
+            call,
+            errno: iommu::Errno::new(libc::EAGAIN),
+        }
+    }
+
+    #[test]
+    fn the_resets_error_comes_first_and_none_is_lost() {
+        let names = ["reset", "off", "first", "msix", "msi"];
+        // Every set of steps that failed.
+        for failing in 0..1_u32 << names.len() {
+            let step = |nth: usize| {
+                let has_failed = failing >> nth & 1 != 0;
+                names.get(nth).map_or(Ok(()), |name| {
+                    if has_failed {
+                        Err(failed(name))
+                    } else {
+                        Ok(())
+                    }
+                })
+            };
+            let told = first_error(step(0), step(1), [step(2), step(3), step(4)]);
+            let first = names.get(failing.trailing_zeros() as usize);
+            assert_eq!(
+                told.map_err(|error| error.to_string()),
+                first.map_or(Ok(()), |name| Err(failed(name).to_string()))
+            );
+        }
     }
 }

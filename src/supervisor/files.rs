@@ -32,7 +32,7 @@ pub(super) struct Files {
 }
 
 /// What V will ask of KVM, by the names of `include/uapi/linux/kvm.h` (v6.12).
-const KVM_CAPABILITIES: [(Cap, &str); 7] = [
+const KVM_CAPABILITIES: [(Cap, &str); 9] = [
     (Cap::SplitIrqchip, "KVM_CAP_SPLIT_IRQCHIP"),
     (Cap::Irqfd, "KVM_CAP_IRQFD"),
     (Cap::IrqRouting, "KVM_CAP_IRQ_ROUTING"),
@@ -40,6 +40,8 @@ const KVM_CAPABILITIES: [(Cap, &str); 7] = [
     (Cap::ReadonlyMem, "KVM_CAP_READONLY_MEM"),
     (Cap::DeviceCtrl, "KVM_CAP_DEVICE_CTRL"),
     (Cap::TscDeadlineTimer, "KVM_CAP_TSC_DEADLINE_TIMER"),
+    (Cap::CoalescedMmio, "KVM_CAP_COALESCED_MMIO"),
+    (Cap::CoalescedPio, "KVM_CAP_COALESCED_PIO"),
 ];
 
 /// Asks KVM for all that the guest will need, before a device is touched.

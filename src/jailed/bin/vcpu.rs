@@ -73,7 +73,9 @@ fn build() -> Result<&'static Guest, Failure> {
     start.reached(handoff, Point::VcpuHooked);
     let vcpus = setup::create_vcpus(kvm, vm, handoff, fds, entry)?;
 
-    let guest = setup::start_threads(handoff, ring, vm, vcpus, start)?;
+    let kept = setup::keep_port_writes(kvm, vm, &vcpus)?;
+
+    let guest = setup::start_threads(handoff, ring, vm, vcpus, kept, start)?;
     start.reached(handoff, Point::VcpuThreads);
     lock.finish(handoff, start)?;
     start.reached(handoff, Point::VcpuLocked);

@@ -81,6 +81,10 @@ pub(super) const BUILD: &[Row] = &[
     vm(kvm::CREATE_DEVICE, "makes the KVM-VFIO device"),
     vm(kvm::IRQFD, "ties each vector's eventfd to its interrupt"),
     vm(kvm::CREATE_VCPU, "creates the vCPUs"),
+    vm(
+        kvm::REGISTER_COALESCED,
+        "has KVM keep writes to ports that nobody waits for",
+    ),
     Row::new(
         call::IOCTL,
         [

@@ -37,7 +37,13 @@ impl Queue {
 
     /// Whether there is room for a byte.
     pub(super) fn has_room(&self) -> bool {
-        self.used_bytes() < QUEUE_BYTES
+        self.has_room_for(1)
+    }
+
+    /// Whether there is room for so many bytes; not where the positions contradict each other.
+    pub(super) fn has_room_for(&self, bytes: u32) -> bool {
+        let free = QUEUE_BYTES.checked_sub(self.used_bytes());
+        free.is_some_and(|free| bytes <= free)
     }
 
     /// Puts a byte; false where there is no room. One thread at a time.

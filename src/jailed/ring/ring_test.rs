@@ -163,6 +163,10 @@ fn full_queue_takes_nothing() {
     assert!(!vcpu_side.console_has_room());
     assert_eq!(device_side.console_take(), Some(1));
     assert!(vcpu_side.console_has_room());
+    assert!(!vcpu_side.console_has_room_for(2));
+    assert_eq!(device_side.console_take(), Some(1));
+    assert!(vcpu_side.console_has_room_for(2));
+    assert!(!vcpu_side.console_has_room_for(u32::MAX));
 }
 
 #[test]

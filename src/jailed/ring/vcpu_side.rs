@@ -104,6 +104,12 @@ impl VcpuSide {
         self.console_out.has_room()
     }
 
+    /// Whether [`Self::console_put`] would take so many bytes.
+    #[must_use]
+    pub fn console_has_room_for(&self, bytes: u32) -> bool {
+        self.console_out.has_room_for(bytes)
+    }
+
     /// Counts `n` more of `counter`.
     pub fn count(&self, counter: Counter, n: u64) {
         self.shared

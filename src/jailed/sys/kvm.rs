@@ -3,9 +3,10 @@
 //! A VM and its vCPUs work only from the address space that created them, and stay until the process ends.
 
 use super::kvm_abi::{
-    self as abi, Cpuid, CpuidEntry, CreateDevice, DeviceAttr, EnableCap, Irqfd, MAX_CPUID,
-    MemoryRegion, RouteList,
+    self as abi, CoalescedZone, Cpuid, CpuidEntry, CreateDevice, DeviceAttr, EnableCap, Irqfd,
+    MAX_CPUID, MemoryRegion, RouteList,
 };
+use super::kvm_kept::KeptWrites;
 use super::kvm_vcpu::Vcpu;
 use super::memory::Mapping;
 use super::shared::Shared;
@@ -224,6 +225,28 @@ impl Vm {
         };
         // SAFETY: 1. the structure that the request takes.
         unsafe { ioctl_with(self.fd, abi::IRQFD, &mut irqfd) }.map(drop)
+    }
+
+    /// Has KVM keep what the guest writes to the ports from `first` to `last`, as long as its ring has room: no exit. An
+    /// access that goes over the last of them is not kept.
+    ///
+    /// # Errors
+    /// The errno.
+    pub fn keep_port_writes(self, first: u16, last: u16) -> Result<(), Errno> {
+        let ports = u32::from(last).checked_sub(u32::from(first));
+        let mut zone = CoalescedZone {
+            address: u64::from(first),
+            len_bytes: ports.ok_or(Errno::INVALID)? + 1,
+            is_port: 1,
+        };
+        // SAFETY: 1. the structure that the request takes.
+        unsafe { ioctl_with(self.fd, abi::REGISTER_COALESCED, &mut zone) }.map(drop)
+    }
+
+    /// What KVM keeps, in the page `page_index` of what it shares with any of the VM's vCPUs.
+    #[must_use]
+    pub fn kept_writes(vcpu: Vcpu, page_index: usize) -> Option<KeptWrites> {
+        KeptWrites::new(vcpu.shared(), page_index)
     }
 
     /// Replaces all interrupt routes.

@@ -22,6 +22,8 @@ pub const SET_USER_MEMORY_REGION: usize = 0x4020_AE46;
 pub const SET_TSS_ADDR: usize = 0xAE47;
 /// `KVM_SET_IDENTITY_MAP_ADDR`
 pub const SET_IDENTITY_MAP_ADDR: usize = 0x4008_AE48;
+/// `KVM_REGISTER_COALESCED_MMIO`
+pub const REGISTER_COALESCED: usize = 0x4010_AE67;
 /// `KVM_SET_GSI_ROUTING`
 pub const SET_GSI_ROUTING: usize = 0x4008_AE6A;
 /// `KVM_IRQFD`
@@ -90,6 +92,15 @@ pub(super) struct MemoryRegion {
     pub guest_address: u64,
     pub len_bytes: u64,
     pub host_address: u64,
+}
+
+/// `struct kvm_coalesced_mmio_zone`
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CoalescedZone {
+    pub address: u64,
+    pub len_bytes: u32,
+    pub is_port: u32,
 }
 
 /// `struct kvm_irqfd`
@@ -307,6 +318,19 @@ pub(super) mod run {
     pub(crate) const MMIO_DATA: usize = EXIT + 8;
     pub(crate) const MMIO_LEN: usize = EXIT + 16;
     pub(crate) const MMIO_IS_WRITE: usize = EXIT + 20;
+}
+
+/// Offsets in `struct kvm_coalesced_mmio_ring`, which takes a page, and in its entries, `struct kvm_coalesced_mmio`.
+pub(super) mod kept {
+    pub(crate) const FIRST: usize = 0;
+    pub(crate) const LAST: usize = 4;
+    pub(crate) const HEAD_BYTES: usize = 8;
+    pub(crate) const ENTRY_BYTES: usize = 24;
+    pub(crate) const LEN: usize = 8;
+    pub(crate) const IS_PORT: usize = 12;
+    pub(crate) const DATA: usize = 16;
+    /// As many as a page of 4 KiB has room for.
+    pub(crate) const ENTRIES: u32 = 170;
 }
 
 /// Numbers of exits.

@@ -4,8 +4,9 @@ use kvm_bindings as kvm;
 use std::mem::{offset_of, size_of};
 
 use super::kvm_abi::{
-    self as abi, Cpuid, CpuidEntry, CreateDevice, DescriptorTable, DeviceAttr, EnableCap, Irqfd,
-    MemoryRegion, MsiRoute, Msr, OneMsr, Regs, RouteList, Segment, Sregs, exit, run,
+    self as abi, CoalescedZone, Cpuid, CpuidEntry, CreateDevice, DescriptorTable, DeviceAttr,
+    EnableCap, Irqfd, MemoryRegion, MsiRoute, Msr, OneMsr, Regs, RouteList, Segment, Sregs, exit,
+    kept, run,
 };
 
 type Io = kvm::kvm_run__bindgen_ty_1__bindgen_ty_4;
@@ -34,6 +35,10 @@ fn request_numbers_are_the_kernels() {
         ),
         (abi::SET_TSS_ADDR, request(0, 0x47, 0)),
         (abi::SET_IDENTITY_MAP_ADDR, request(1, 0x48, 8)),
+        (
+            abi::REGISTER_COALESCED,
+            request(1, 0x67, size_of::<kvm::kvm_coalesced_mmio_zone>()),
+        ),
         (
             abi::SET_GSI_ROUTING,
             request(1, 0x6A, size_of::<kvm::kvm_irq_routing>()),
@@ -90,6 +95,10 @@ fn structures_have_the_kernels_sizes() {
             size_of::<MemoryRegion>(),
             size_of::<kvm::kvm_userspace_memory_region>(),
         ),
+        (
+            size_of::<CoalescedZone>(),
+            size_of::<kvm::kvm_coalesced_mmio_zone>(),
+        ),
         (size_of::<Irqfd>(), size_of::<kvm::kvm_irqfd>()),
         (
             size_of::<CreateDevice>(),
@@ -113,6 +122,34 @@ fn structures_have_the_kernels_sizes() {
         size_of::<RouteList>(),
         size_of::<kvm::kvm_irq_routing>() + abi::MAX_ROUTES * size_of::<MsiRoute>()
     );
+}
+
+#[test]
+fn kept_writes_lie_where_the_kernel_puts_them() {
+    type Entry = kvm::kvm_coalesced_mmio;
+    type Ring = kvm::kvm_coalesced_mmio_ring;
+    assert_eq!(kept::ENTRY_BYTES, size_of::<Entry>());
+    assert_eq!(kept::HEAD_BYTES, size_of::<Ring>());
+    assert_eq!(kept::FIRST, offset_of!(Ring, first));
+    assert_eq!(kept::LAST, offset_of!(Ring, last));
+    assert_eq!(0, offset_of!(Entry, phys_addr));
+    assert_eq!(kept::LEN, offset_of!(Entry, len));
+    assert_eq!(kept::IS_PORT, offset_of!(Entry, __bindgen_anon_1));
+    assert_eq!(kept::DATA, offset_of!(Entry, data));
+    // `KVM_COALESCED_MMIO_MAX`
+    let entries = (4096 - size_of::<Ring>()) / size_of::<Entry>();
+    assert_eq!(kept::ENTRIES as usize, entries);
+    let theirs = [
+        offset_of!(kvm::kvm_coalesced_mmio_zone, addr),
+        offset_of!(kvm::kvm_coalesced_mmio_zone, size),
+        offset_of!(kvm::kvm_coalesced_mmio_zone, __bindgen_anon_1),
+    ];
+    let ours = [
+        offset_of!(CoalescedZone, address),
+        offset_of!(CoalescedZone, len_bytes),
+        offset_of!(CoalescedZone, is_port),
+    ];
+    assert_eq!(ours, theirs);
 }
 
 #[test]

@@ -80,6 +80,11 @@ impl Vcpu {
         self.fd
     }
 
+    /// The pages that it shares with KVM.
+    pub(super) const fn shared(self) -> Shared {
+        self.run
+    }
+
     /// Sets what the CPUID instruction returns.
     ///
     /// # Errors

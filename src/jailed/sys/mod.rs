@@ -7,6 +7,7 @@ pub mod futex;
 pub mod image;
 pub mod kvm;
 pub mod kvm_abi;
+pub mod kvm_kept;
 pub mod kvm_vcpu;
 pub mod landlock;
 pub mod lock;

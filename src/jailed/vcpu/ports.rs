@@ -4,6 +4,14 @@ use super::uart::{Line, Uart};
 use crate::handoff::Ending;
 use crate::machine;
 
+/// The ports, from the first to the last of each row, whose writes KVM keeps until the guest asks V for anything: nobody
+/// waits for what they do. All but those at which a guest ends.
+pub const KEPT: [(u16, u16); 3] = [
+    (0, machine::PANIC_PORT - 1),
+    (machine::PANIC_PORT + 1, machine::SLEEP_CONTROL_PORT - 1),
+    (machine::RESET_PORT + 1, u16::MAX),
+];
+
 /// What a port does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
@@ -111,6 +119,18 @@ mod ports_test {
         let silent = (0..=u16::MAX).filter(|port| port_of(*port, 1, false) != Port::Nothing);
         assert_eq!(silent.count(), 4);
         assert!((0..=u16::MAX).all(|port| port_of(port, 2, true) == Port::Nothing));
+    }
+
+    #[test]
+    fn writes_are_kept_where_they_end_nothing() {
+        for port in 0..=u16::MAX {
+            let rows = KEPT
+                .iter()
+                .filter(|(first, last)| (*first..=*last).contains(&port));
+            let ends = (0..=u8::MAX).any(|value| write(port, value).is_some());
+            let is_status = port == machine::SLEEP_STATUS_PORT;
+            assert_eq!(rows.count(), usize::from(!ends && !is_status), "{port:#x}");
+        }
     }
 
     #[test]

@@ -7,12 +7,13 @@
 use super::irq::{Routes, TableWrite, table_write};
 use super::mmio::{Target, target_of};
 use super::ports::{Port, port_of};
-use super::uart::{Line, Uart};
+use super::uart::{FIFO_BYTES, Line, Uart};
 use crate::addr::Gpa;
 use crate::handoff::{Ending, Handoff, MAX_VCPUS};
 use crate::lock::StartPage;
 use crate::ring::{Counter, LastExit, PeerBroken, Reply, Request, RequestKind, VcpuSide};
 use crate::sys::kvm::Vm;
+use crate::sys::kvm_kept::{BadRing, KeptWrites};
 use crate::sys::kvm_vcpu::{Exit, PortAccess, Vcpu};
 use crate::sys::spin::Spin;
 use crate::sys::syscall::exit_group;
@@ -30,6 +31,8 @@ pub struct Guest {
     pub vcpus: [Option<Vcpu>; MAX_VCPUS],
     /// Where vectors go. Never locked together with `uart`.
     pub routes: Spin<Routes>,
+    /// What the guest wrote to ports without an exit. It is taken under the lock of `uart`.
+    pub kept: KeptWrites,
     /// The console's registers.
     pub uart: Spin<Uart>,
     /// Where the word to go comes from.
@@ -77,6 +80,7 @@ impl Thread {
         const CRASH: u32 = 3;
         let exit = self.vcpu.run();
         self.count(Counter::Exits);
+        self.catch_up()?;
         match exit {
             Exit::Interrupted => Ok(()),
             Exit::PortRead(access) => {
@@ -115,8 +119,38 @@ impl Thread {
         Ending::KvmFailed
     }
 
+    /// Does what the guest wrote to ports without an exit, before the exit is answered: it sees an order of its accesses
+    /// in which each of a vCPU's comes after those before it.
+    fn catch_up(&self) -> Result<(), Ending> {
+        // What another vCPU writes from here on is its own to find, or the next one's that asks V.
+        if self.guest.kept.is_empty() {
+            return Ok(());
+        }
+        let line = &self.guest.ring;
+        let done = self.guest.uart.with(|uart| {
+            // No more than the ring has: other vCPUs must not keep this one here.
+            for _ in 0..KeptWrites::MOST {
+                let Some(write) = self.guest.kept.take()? else {
+                    break;
+                };
+                let [value, ..] = write.value.to_le_bytes();
+                let port = self.port(write.port, write.size_bytes);
+                if let Some(ending) = port.write(value, uart, line) {
+                    return Ok(Some(ending));
+                }
+            }
+            Ok(None)
+        });
+        match done {
+            Ok(None) => Ok(()),
+            Ok(Some(ending)) => Err(ending),
+            Err(BadRing(word)) => Err(self.failed(u64::MAX, word)),
+        }
+    }
+
     fn read_ports(&self, access: PortAccess) {
-        let port = self.port(access);
+        self.count(Counter::PortExits);
+        let port = self.port(access.port, access.size_bytes);
         for nth in 0..access.count {
             let line = &self.guest.ring;
             let value = self.guest.uart.with(|uart| port.read(uart, line));
@@ -125,7 +159,8 @@ impl Thread {
     }
 
     fn write_ports(&self, access: PortAccess) -> Result<(), Ending> {
-        let port = self.port(access);
+        self.count(Counter::PortExits);
+        let port = self.port(access.port, access.size_bytes);
         for nth in 0..access.count {
             let [value, ..] = self.vcpu.port_value(access, nth).to_le_bytes();
             let line = &self.guest.ring;
@@ -137,10 +172,9 @@ impl Thread {
         Ok(())
     }
 
-    fn port(&self, access: PortAccess) -> Port {
-        self.count(Counter::PortExits);
+    fn port(&self, port: u16, size_bytes: usize) -> Port {
         let has_console = self.guest.handoff.has_console != 0;
-        let port = port_of(access.port, access.size_bytes, has_console);
+        let port = port_of(port, size_bytes, has_console);
         if port == Port::Nothing {
             self.count(Counter::Unclaimed);
         }
@@ -278,7 +312,7 @@ impl Thread {
 /// The console's line is the ring's two queues; the lock of the UART makes it one thread at a time.
 impl Line for VcpuSide {
     fn has_room(&self) -> bool {
-        self.console_has_room()
+        self.console_has_room_for(FIFO_BYTES)
     }
 
     fn send(&self, byte: u8) {

@@ -4,6 +4,7 @@ use super::boot::Entry;
 use super::cpuid::guest_cpuid;
 use super::failure::Failure;
 use super::irq::Routes;
+use super::ports::KEPT;
 use super::registers::{MSRS, regs, sregs};
 use super::run::{Guest, run_vcpu};
 use super::uart::Uart;
@@ -14,6 +15,7 @@ use crate::machine;
 use crate::ring::{Layout, VcpuSide};
 use crate::sys::file::{close_from, is_open, read_handoff, report_bytes};
 use crate::sys::kvm::{Kvm, KvmVfio, Vm};
+use crate::sys::kvm_kept::KeptWrites;
 use crate::sys::kvm_vcpu::Vcpu;
 use crate::sys::memory::{Access, GuestRam, Mapping};
 use crate::sys::spin::Spin;
@@ -27,16 +29,20 @@ const TSS: Gpa = Gpa::new(0xFEFF_D000);
 /// What V needs of KVM, by number.
 ///
 /// *Source:* `include/uapi/linux/kvm.h (v6.12)`.
-const CAPABILITIES: [u32; 8] = [
-    3,  // USER_MEMORY: memory slots
-    7,  // EXT_CPUID
+const CAPABILITIES: [u32; 10] = [
+    3, // USER_MEMORY: memory slots
+    7, // EXT_CPUID
+    COALESCED_MMIO,
     25, // IRQ_ROUTING: routes for vectors
     32, // IRQFD: vectors without V
     72, // TSC_DEADLINE_TIMER: the guest's timer
     81, // READONLY_MEM: images and configuration space
     89, // DEVICE_CTRL: the KVM-VFIO device
     SPLIT_IRQCHIP,
+    162, // COALESCED_PIO: writes to ports that wait
 ];
+/// What KVM says about it is the index of the ring's page among those that a vCPU shares with it.
+const COALESCED_MMIO: u32 = 15;
 const SPLIT_IRQCHIP: u32 = 121;
 
 const THREAD_STACK_BYTES: usize = 64 << 10;
@@ -303,6 +309,27 @@ pub fn create_vcpus(
     Ok(vcpus)
 }
 
+/// Has KVM keep what the guest writes to ports that nobody waits for.
+///
+/// # Errors
+/// [`Stage::Capability`].
+pub fn keep_port_writes(
+    kvm: Kvm,
+    vm: Vm,
+    vcpus: &[Option<Vcpu>; MAX_VCPUS],
+) -> Result<KeptWrites, Failure> {
+    let fault = || Failure::at(Stage::Capability, u64::from(COALESCED_MMIO));
+    let page = kvm.check_extension(COALESCED_MMIO).map_err(fault())?;
+    let [Some(first), ..] = vcpus else {
+        return Err(fault()(Errno::NONE));
+    };
+    let kept = Vm::kept_writes(*first, page).ok_or(fault()(Errno::NONE))?;
+    for (first, last) in KEPT {
+        vm.keep_port_writes(first, last).map_err(fault())?;
+    }
+    Ok(kept)
+}
+
 /// Puts together what the vCPU threads share, and starts all but the first: they wait.
 ///
 /// # Errors
@@ -312,6 +339,7 @@ pub fn start_threads(
     ring: VcpuSide,
     vm: Vm,
     vcpus: [Option<Vcpu>; MAX_VCPUS],
+    kept: KeptWrites,
     start: StartPage,
 ) -> Result<&'static Guest, Failure> {
     let routes = Routes::new().map_err(Failure::at(Stage::Thread, 0))?;
@@ -321,6 +349,7 @@ pub fn start_threads(
         vm,
         vcpus,
         routes: Spin::new(routes),
+        kept,
         uart: Spin::new(Uart::default()),
         start,
     });

@@ -4,7 +4,7 @@
 
 /// Where the console's bytes go and come from.
 pub trait Line {
-    /// Whether a byte can be sent.
+    /// Whether [`FIFO_BYTES`] bytes can be sent.
     fn has_room(&self) -> bool;
     /// Sends a byte; it is lost where there is no room.
     fn send(&self, byte: u8);
@@ -13,6 +13,9 @@ pub trait Line {
     /// Takes the byte that waits.
     fn receive(&self) -> Option<u8>;
 }
+
+/// What a driver may send once it has read that the transmitter is empty, without reading it again.
+pub const FIFO_BYTES: u32 = 16;
 
 const RECEIVED: u8 = 0;
 const INTERRUPT_ENABLE: u8 = 1;

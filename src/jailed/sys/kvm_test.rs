@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use super::kvm::{Kvm, Vm};
 use super::kvm_abi::{MsiRoute, Regs, RouteList};
-use super::kvm_vcpu::Exit;
+use super::kvm_kept::{KeptWrite, KeptWrites};
+use super::kvm_vcpu::{Exit, Vcpu};
 use super::memory::{FillError, GuestRam};
 use super::syscall::{Errno, Fd};
 use crate::addr::Gpa;
@@ -86,16 +87,11 @@ fn mappings_lie_in_a_large_page_as_the_guest_sees_them() {
     }
 }
 
-#[test]
-#[ignore = "needs /dev/kvm"]
-fn a_payload_reads_and_writes_a_port() {
-    let (kvm, (_file, mut ram)) = (kvm(), ram());
-    let vm = vm(&kvm);
+/// A vCPU that stands before `code`.
+fn payload(vm: Vm, ram: &mut GuestRam, code: &[u8]) -> Vcpu {
     for (range, mapping) in ram.ranges() {
         vm.set_memory(0, range.start(), mapping, false).unwrap();
     }
-    // mov al, 'x'; mov dx, 0x3F8; out dx, al; in al, dx
-    let code = b"\xB0x\xBA\xF8\x03\xEE\xEC";
     ram.write(Gpa::new(0x1000), code).unwrap();
     let vcpu = vm.vcpu(vm.create_vcpu(0).unwrap()).unwrap();
     let mut sregs = vcpu.sregs().unwrap();
@@ -108,6 +104,15 @@ fn a_payload_reads_and_writes_a_port() {
         ..Regs::default()
     };
     vcpu.set_regs(&mut regs).unwrap();
+    vcpu
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn a_payload_reads_and_writes_a_port() {
+    let (kvm, (_file, mut ram)) = (kvm(), ram());
+    // mov al, 'x'; mov dx, 0x3F8; out dx, al; in al, dx
+    let vcpu = payload(vm(&kvm), &mut ram, b"\xB0x\xBA\xF8\x03\xEE\xEC");
     let Exit::PortWrite(write) = vcpu.run() else {
         unreachable!("no write to a port");
     };
@@ -118,6 +123,40 @@ fn a_payload_reads_and_writes_a_port() {
     };
     vcpu.set_port_value(read, 0, u32::from(b'y'));
     assert_eq!(read.port, 0x3F8);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn kept_writes_wait_for_the_next_exit_and_a_full_ring_makes_one() {
+    const COALESCED_MMIO: u32 = 15;
+    let (kvm, (_file, mut ram)) = (kvm(), ram());
+    let vm = vm(&kvm);
+    // mov al, 'x'; mov dx, 0x3F8; out dx, al; out dx, ax; in al, dx; again: out dx, al; jmp again
+    let code = b"\xB0x\xBA\xF8\x03\xEE\xEF\xEC\xEE\xEB\xFD";
+    let vcpu = payload(vm, &mut ram, code);
+    let page = Kvm::new(fd(&kvm)).check_extension(COALESCED_MMIO).unwrap();
+    let kept = Vm::kept_writes(vcpu, page).unwrap();
+    // The last of them is the UART's first: a word does not fit, a byte does.
+    vm.keep_port_writes(0, 0x3F8).unwrap();
+    assert!(matches!(vcpu.run(), Exit::PortWrite(write) if write.size_bytes == 2));
+    assert!(!kept.is_empty());
+    let byte = KeptWrite {
+        port: 0x3F8,
+        size_bytes: 1,
+        value: u32::from(b'x'),
+    };
+    assert_eq!(kept.take(), Ok(Some(byte)));
+    assert_eq!(kept.take(), Ok(None));
+    let Exit::PortRead(read) = vcpu.run() else {
+        unreachable!("no read of a port");
+    };
+    vcpu.set_port_value(read, 0, u32::from(b'x'));
+    assert!(matches!(vcpu.run(), Exit::PortWrite(write) if write.size_bytes == 1));
+    for _ in 0..KeptWrites::MOST {
+        assert_eq!(kept.take(), Ok(Some(byte)));
+    }
+    assert_eq!(kept.take(), Ok(None));
+    assert_eq!(vm.keep_port_writes(2, 1), Err(Errno::INVALID));
 }
 
 #[test]

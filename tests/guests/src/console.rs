@@ -26,6 +26,8 @@ impl Write for Uart {
             }
             port::write(UART, 1, u32::from(byte)).ok_or(core::fmt::Error)?;
         }
+        // What was written may wait until the guest asks for something: who goes on without a word asks, as Linux does.
+        status();
         Ok(())
     }
 }

@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
-use crate::plan::{INTERFACES, guest};
+use crate::{
+    plan::{INTERFACES, guest},
+    record::Guest,
+};
 
 use super::{Bench, case::Shape, echo, start, steady};
 
@@ -19,6 +22,17 @@ pub(super) fn run(bench: &mut Bench) -> Result<(), Box<dyn Error>> {
         let (record, surface) = start::start(bench, vmm, shape, 1)?;
         bench.put(&record)?;
         bench.put(&surface)
+    })?;
+    let console = Shape {
+        guest: Guest {
+            console: true,
+            ..guest(0, 1)
+        },
+        ..shape
+    };
+    bench.each(console, "start", 1, |bench, vmm| {
+        let (record, _) = start::start(bench, vmm, console, 1)?;
+        bench.put(&record)
     })?;
     bench.each(shape, "calls", 1, |bench, vmm| {
         let record = start::traced(bench, vmm, shape, 1)?;

@@ -322,7 +322,7 @@ impl Guest {
     pub(crate) fn figures(&self) -> serde_json::Value {
         drop(fs::remove_file(&self.stats));
         self.signal("USR1");
-        for _ in 0..400 {
+        for _ in 0..2400 {
             thread::sleep(Duration::from_millis(25));
             if let Ok(text) = fs::read_to_string(&self.stats) {
                 return serde_json::from_str(&text).unwrap();

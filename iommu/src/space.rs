@@ -47,7 +47,7 @@ use crate::{
     iommufd::Iommufd,
     ledger::{Bars, Entry, Kind, Ledger, Limits, Permission},
     sysfs::SysRoot,
-    topology::{Function, GroupId, ReservedRegion, Topology},
+    topology::{self, Group, GroupId, ReservedRegion, Topology},
     type1::Type1,
 };
 
@@ -144,21 +144,27 @@ impl DeviceNode {
             .functions
             .get(&bdf)
             .ok_or(IommuError::NoFunction { bdf })?;
-        Self::new(function)
-    }
-
-    /// The same of a function that was read by itself.
-    ///
-    /// # Errors
-    /// `no-iommu-group`.
-    pub fn new(function: &Function) -> Result<Self> {
-        let bdf = function.bdf;
         Ok(Self {
             bdf,
             group: function.group.ok_or(IommuError::NoGroup { bdf })?,
             cdev: function.vfio_cdev.clone(),
             vf_token: None,
         })
+    }
+
+    /// The same as it is now, with its group.
+    ///
+    /// # Errors
+    /// `no-such-function`, `no-iommu-group`, `sysfs-io`, `sysfs-malformed`.
+    pub fn read(root: &SysRoot, bdf: Bdf) -> Result<(Self, Group)> {
+        let (cdev, id, group) = topology::read_node(root, bdf)?;
+        let node = Self {
+            bdf,
+            group: id,
+            cdev,
+            vf_token: None,
+        };
+        Ok((node, group))
     }
 }
 

@@ -5,7 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::Args;
 use iommu::sysfs::SysRoot;
 
-use super::{Done, Outcome, make_plan, reserve::reserve};
+use super::{
+    Done, Outcome,
+    planning::replan,
+    reserve::{ToRun, reserve},
+};
 use crate::{
     state::State,
     supervisor::{self, breakout},
@@ -34,8 +38,12 @@ pub(super) struct Breakout {
 
 impl Breakout {
     pub(super) fn run(&self, root: &SysRoot, state: &State) -> Outcome {
-        let (plan, reserved) = reserve(&self.file, root, state)?;
-        let replan = || make_plan(&self.file, root, Some(state));
+        let ToRun {
+            plan,
+            reserved,
+            host,
+        } = reserve(&self.file, root, state)?;
+        let replan = replan(&self.file, root, state, host);
         let options = supervisor::Options {
             root: root.clone(),
             state: state.clone(),
@@ -50,7 +58,7 @@ impl Breakout {
             }),
         };
         Ok(Done {
-            status: match supervisor::run(&plan, reserved, &options, &replan)? {
+            status: match supervisor::run(&plan, reserved, &options, replan)? {
                 supervisor::Outcome::Ended(end) => end.exit_status(),
                 supervisor::Outcome::Told(status) => status,
             },

@@ -9,6 +9,7 @@ mod explain;
 mod host;
 mod inspect;
 mod inventory;
+mod planning;
 mod ps;
 mod quarantine;
 mod recover;
@@ -17,26 +18,25 @@ mod scene;
 mod service;
 mod vf;
 
-use std::{collections::BTreeSet, io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use iommu::{bdf::Bdf, sysfs::SysRoot};
+use iommu::sysfs::SysRoot;
 
-use self::reserve::{Lost, reserve};
+use self::{
+    planning::{plan_without, replan},
+    reserve::{Lost, ToRun, reserve},
+};
 use crate::{
     error::{Color, ErrorId, Exit, Renderer, Report, exit_of},
-    host::{
-        Inventory,
-        machine::{open_root, read_only},
-    },
-    plan::{Plan, plan_leased},
+    host::machine::{open_root, read_only},
     spec::{
-        Files, GuestSpec,
+        GuestSpec,
         host::{HostSpec, Profiles},
     },
     state::{DEFAULT_FOLDER, State},
-    supervisor::{self, Reserved},
-    vf::lease::{Found, Purpose, for_guest},
+    supervisor,
+    vf::lease::Purpose,
 };
 
 /// Runs guests that have only SR-IOV virtual functions, fenced by the IOMMU.
@@ -308,7 +308,7 @@ fn check_file(check: &Check) -> Outcome {
 }
 
 fn show_plan(show: &Show, root: &SysRoot, state: Option<&State>) -> Outcome {
-    let (plan, _) = plan_without(&show.file, root, state, &Lost::new(), Purpose::Show)?;
+    let plan = plan_without(&show.file, root, state, &Lost::new(), Purpose::Show)?.plan;
     let data = match show.json {
         true => written(plan.to_json())?,
         false => plan.to_string(),
@@ -320,13 +320,17 @@ fn show_plan(show: &Show, root: &SysRoot, state: Option<&State>) -> Outcome {
 }
 
 fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
-    let (plan, reserved) = plan_to_run(run, root, state)?;
+    let ToRun {
+        plan,
+        reserved,
+        host,
+    } = plan_to_run(run, root, state)?;
     // The host may change between the plan and its execution; the supervisor asks again.
-    let replan = || make_plan(&run.file, root, Some(state));
+    let replan = replan(&run.file, root, state, host);
     let options = options_of(run, root, state);
     Ok(Done {
         // Once in the keeper and once in the supervisor, with the same status.
-        status: match supervisor::run(&plan, reserved, &options, &replan)? {
+        status: match supervisor::run(&plan, reserved, &options, replan)? {
             supervisor::Outcome::Ended(end) => end.exit_status(),
             supervisor::Outcome::Told(status) => status,
         },
@@ -338,7 +342,7 @@ fn run_guest(run: &Run, root: &SysRoot, state: &State) -> Outcome {
 }
 
 /// The plan of a guest that is to run, on a host that is this one, with what it needs for itself.
-fn plan_to_run(run: &Run, root: &SysRoot, state: &State) -> Result<(Plan, Reserved), Vec<Report>> {
+fn plan_to_run(run: &Run, root: &SysRoot, state: &State) -> Result<ToRun, Vec<Report>> {
     if root.is_read_only() {
         let why = "its devices are not here: nothing was touched";
         return Err(vec![read_only(root, "used to run a guest", why)]);
@@ -354,56 +358,6 @@ fn options_of(run: &Run, root: &SysRoot, state: &State) -> supervisor::Options {
         is_quiet: run.quiet,
         #[cfg(feature = "breakout")]
         breakout: None,
-    }
-}
-
-/// From the guest file, the host and the quarantine to the plan: the way that every verb which touches the host goes.
-/// A machine file has no quarantine.
-fn make_plan(
-    file: &std::path::Path,
-    root: &SysRoot,
-    state: Option<&State>,
-) -> Result<Plan, Vec<Report>> {
-    Ok(plan_without(file, root, state, &Lost::new(), Purpose::Run)?.0)
-}
-
-/// The same without VFs that went to others meanwhile; and which VFs were chosen for the guest.
-fn plan_without(
-    file: &std::path::Path,
-    root: &SysRoot,
-    state: Option<&State>,
-    lost: &Lost,
-    purpose: Purpose,
-) -> Result<(Plan, BTreeSet<Bdf>), Vec<Report>> {
-    let spec = GuestSpec::read(file)?;
-    let files: Files = spec.check_files()?;
-    let named: BTreeSet<Bdf> = spec.devices.iter().map(|device| device.bdf).collect();
-    let found = for_guest(root, state, spec, lost, purpose)?;
-    let Found {
-        spec,
-        leases,
-        warnings,
-    } = found;
-    let devices = spec.devices.iter().map(|device| device.bdf);
-    let chosen = devices.filter(|bdf| !named.contains(bdf)).collect();
-    let host = Inventory::read(root).map_err(|report| vec![report])?;
-    let planned = plan_leased(&host, &spec, &files, &leases);
-    // What may not be read keeps nobody from looking; with the warning, that is said.
-    let is_told = |report: &Report| {
-        warnings.is_empty()
-            || report.id == ErrorId::DeviceQuarantined
-            || report.id == ErrorId::RecoverNeeded
-    };
-    let quarantined: Vec<Report> = spec
-        .devices
-        .iter()
-        .filter_map(|wish| Some(state?.withheld(root, wish.bdf)?.at(wish.place.clone())))
-        .filter(is_told)
-        .collect();
-    match planned {
-        Ok(plan) if quarantined.is_empty() => Ok((plan.warned(warnings), chosen)),
-        Ok(_) => Err(quarantined),
-        Err(refusals) => Err([quarantined, refusals].concat()),
     }
 }
 

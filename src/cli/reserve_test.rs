@@ -1,5 +1,6 @@
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -15,9 +16,9 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 use crate::{
-    cli::make_plan,
+    cli::planning::replan,
     error::ErrorId,
-    host,
+    host::{self, Anew},
     sriov::Event,
     state::{InUse, now},
 };
@@ -109,6 +110,10 @@ fn bdf(text: &str) -> Bdf {
     text.parse().unwrap()
 }
 
+fn plan_to_run(file: &Path, root: &SysRoot, state: &State) -> Result<Plan, Vec<Report>> {
+    plan_without(file, root, Some(state), &Lost::new(), Purpose::Run).map(|planned| planned.plan)
+}
+
 /// Reserves, with other runs that begin between the plan and its locks: each takes what was chosen, `times` times.
 fn raced(scene: &Scene, file: &Path, times: usize) -> (Outcome, Vec<InUse>) {
     let (root, state) = (scene.root(), scene.state());
@@ -126,6 +131,7 @@ fn raced(scene: &Scene, file: &Path, times: usize) -> (Outcome, Vec<InUse>) {
             Reserved::take(plan, &root, &state)
         },
     );
+    let result = result.map(|(planned, reserved)| (planned.plan, reserved));
     (result, others.take())
 }
 
@@ -178,7 +184,7 @@ fn a_vf_that_became_another_guests_lease_before_it_was_locked_is_not_taken() {
     let (root, state) = (scene.root(), scene.state());
     let file = scene.guest("web", BY_POOL);
     let is_first = Cell::new(true);
-    let (plan, _reserved) = until_reserved(
+    let (planned, _reserved) = until_reserved(
         |lost| plan_without(&file, &root, Some(&state), lost, Purpose::Run),
         |plan| {
             if is_first.replace(false) {
@@ -194,7 +200,7 @@ fn a_vf_that_became_another_guests_lease_before_it_was_locked_is_not_taken() {
         },
     )
     .unwrap();
-    assert_ne!(plan.functions[0].bdf, bdf("0000:01:10.0"));
+    assert_ne!(planned.plan.functions[0].bdf, bdf("0000:01:10.0"));
 }
 
 #[test]
@@ -214,7 +220,7 @@ fn of_runs_that_begin_together_each_gets_a_vf_or_is_told_who_has_them() {
     });
     let won: BTreeSet<Bdf> = results
         .iter()
-        .filter_map(|result| Some(result.as_ref().ok()?.0.functions[0].bdf))
+        .filter_map(|result| Some(result.as_ref().ok()?.plan.functions[0].bdf))
         .collect();
     let lost: Vec<_> = results
         .iter()
@@ -259,7 +265,7 @@ fn who_may_not_read_the_state_sees_a_plan_of_named_devices_and_is_refused_pools_
         ];
         mode(0o700);
         let [shown, run, pool] = results;
-        let (plan, _) = shown.unwrap();
+        let plan = shown.unwrap().plan;
         assert_eq!(plan.functions[0].bdf, bdf("0000:01:10.1"));
         let warned = plan.warnings.iter().map(|warning| warning.id);
         assert_eq!(
@@ -284,7 +290,7 @@ fn a_pf_that_is_gone_keeps_guests_from_its_pools_and_from_no_other() {
     let (pool, pf) = more.split_at(more.find("[[pf]]").unwrap());
     let text = [pools, pool, pfs, pf].concat();
     state.set_applied(Path::new("host.toml"), &text).unwrap();
-    let plan = |file: &Path| make_plan(file, &root, Some(&state));
+    let plan = |file: &Path| plan_to_run(file, &root, &state);
     for devices in [BY_POOL, "[[device]]\nbdf = \"0000:01:10.1\"\n"] {
         let plan = plan(&scene.guest("web", devices)).unwrap();
         assert!(plan.functions[0].lease.is_some(), "{devices}");
@@ -306,6 +312,32 @@ fn a_named_vf_of_a_pf_that_is_not_as_applied_is_not_given_without_a_lease() {
     let text = FILE.replace("vfs = 3", "vfs = 9");
     state.set_applied(Path::new("host.toml"), &text).unwrap();
     let file = scene.guest("web", "[[device]]\nbdf = \"0000:01:10.1\"\n");
-    let refused = make_plan(&file, &root, Some(&state)).unwrap_err();
+    let refused = plan_to_run(&file, &root, &state).unwrap_err();
     assert_eq!(refused[0].id, ErrorId::VfsOvercommitted);
+}
+
+#[test]
+fn what_happens_to_a_function_after_its_plan_is_found_when_it_is_planned_again() {
+    let scene = Scene::new();
+    let (root, state) = (scene.root(), scene.state());
+    let file = scene.guest("web", "[[device]]\nbdf = \"0000:01:10.1\"\n");
+    let first = plan_without(&file, &root, Some(&state), &Lost::new(), Purpose::Run).unwrap();
+    let again = replan(&file, &root, &state, first.host);
+    for anew in [Anew::DevicesAndMemory, Anew::Devices] {
+        let later = again(anew).unwrap();
+        assert_eq!(first.plan.agrees_with(&later), Ok(()));
+    }
+    // Another function joins its group.
+    let joined = root.path("sys/kernel/iommu_groups/21/devices/0000:01:10.2");
+    fs::write(&joined, "").unwrap();
+    let refused = again(Anew::Devices).unwrap_err();
+    assert_eq!(refused[0].id.name(), "group-shared", "{refused:?}");
+    fs::remove_file(joined).unwrap();
+    // It is as isolated as before, and without one of its BARs.
+    let resource = root.path("sys/bus/pci/devices/0000:01:10.1/resource");
+    let text = fs::read_to_string(&resource).unwrap();
+    let (_, others) = text.split_once('\n').unwrap();
+    fs::write(&resource, format!("0x0 0x0 0x0\n{others}")).unwrap();
+    let later = again(Anew::Devices).unwrap();
+    assert_eq!(first.plan.agrees_with(&later), Err(bdf("0000:01:10.1")));
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use iommu::sysfs::SysRoot;
 
-use super::{Done, Outcome, Run, make_plan, options_of, plan_to_run};
+use super::{Done, Outcome, Run, options_of, plan_to_run, planning::replan, reserve::ToRun};
 use crate::{
     state::State,
     supervisor::{KeeperEnd, watch},
@@ -27,9 +27,15 @@ impl Keep {
     pub(super) fn keep(&self, root: &SysRoot, state: &State) -> Outcome {
         // First of all: whatever goes wrong from here on, the supervisor ends with our status.
         let supervisor = KeeperEnd::connect(&self.supervisor).map_err(|report| vec![report])?;
-        let plan = plan_to_run(&self.run, root, state);
-        let replan = || make_plan(&self.run.file, root, Some(state));
-        let end = supervisor.keep(plan, &options_of(&self.run, root, state), &replan)?;
+        let planned = plan_to_run(&self.run, root, state).map(|planned| {
+            let ToRun {
+                plan,
+                reserved,
+                host,
+            } = planned;
+            (plan, reserved, replan(&self.run.file, root, state, host))
+        });
+        let end = supervisor.keep(planned, &options_of(&self.run, root, state))?;
         Ok(Done {
             status: end.exit_status(),
             ..Done::with(String::new())

@@ -23,6 +23,15 @@ pub use self::{
 };
 use crate::spec::HugepageSize;
 
+/// What is read again of a host on the way from a plan to its execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anew {
+    /// What the guest's devices depend on, and how much memory there is: as long as none was taken for the guest.
+    DevicesAndMemory,
+    /// What the guest's devices depend on.
+    Devices,
+}
+
 /// Everything that a plan is made from but the operator's wish. Facts only.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inventory {

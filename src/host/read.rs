@@ -1,8 +1,8 @@
 //! Reads an [`Inventory`].
 
-use iommu::{addr::ByteLen, error::IommuError, sysfs::SysRoot, topology::Topology};
+use iommu::{addr::ByteLen, bdf::Bdf, error::IommuError, sysfs::SysRoot, topology::Topology};
 
-use super::{HugepagePool, Inventory, Layers, Node, machine::malformed};
+use super::{Anew, HugepagePool, Inventory, Layers, Node, machine::malformed};
 use crate::{
     error::{ErrorId, Report},
     spec::HugepageSize,
@@ -21,17 +21,70 @@ impl Inventory {
     ///
     /// `host-unreadable`: a file that every host has is not there or does not read as expected.
     pub fn read(root: &SysRoot) -> Result<Self, Report> {
-        let nodes = read_nodes(root)?;
+        Self::around(root, Topology::read(root))
+    }
+
+    /// The same without what can only warn of the host as a whole, which no plan repeats.
+    ///
+    /// # Errors
+    /// As [`Inventory::read`].
+    pub fn read_to_plan(root: &SysRoot) -> Result<Self, Report> {
+        Self::around(root, Topology::read_to_assign(root))
+    }
+
+    /// Reads again what a plan for `functions` depends on and what may have changed since `self` was read.
+    ///
+    /// Not read again: processors, whose number only warns and whose addresses do not grow; and layers of the jail, each of
+    /// which fails by itself where it is absent when a guest's processes are put into it.
+    ///
+    /// # Errors
+    /// As [`Inventory::read`].
+    pub fn read_again(
+        &self,
+        root: &SysRoot,
+        functions: &[Bdf],
+        anew: Anew,
+    ) -> Result<Self, Report> {
+        let topology = self.topology.read_again(root, functions);
+        let (nodes, memory_available, hugepages) = match anew {
+            Anew::Devices => (
+                self.nodes.clone(),
+                self.memory_available,
+                self.hugepages.clone(),
+            ),
+            Anew::DevicesAndMemory => read_memory(root)?,
+        };
         Ok(Self {
-            topology: Topology::read(root).map_err(|error| unread(&error))?,
+            topology: topology.map_err(|error| unread(&error))?,
+            cpus: self.cpus,
+            phys_bits: self.phys_bits,
+            memory_available,
+            nodes,
+            hugepages,
+            layers: self.layers.clone(),
+        })
+    }
+
+    fn around(root: &SysRoot, topology: iommu::error::Result<Topology>) -> Result<Self, Report> {
+        let (nodes, memory_available, hugepages) = read_memory(root)?;
+        Ok(Self {
+            topology: topology.map_err(|error| unread(&error))?,
             cpus: read_list(root, CPUS)?.len().try_into().unwrap_or(u32::MAX),
             phys_bits: read_phys_bits(root)?,
-            memory_available: read_kib(root, MEMINFO, "MemAvailable:")?,
-            hugepages: read_hugepages(root, &nodes)?,
+            memory_available,
             nodes,
+            hugepages,
             layers: Layers::read(root),
         })
     }
+}
+
+/// Reads what memory there is.
+fn read_memory(root: &SysRoot) -> Result<(Vec<Node>, ByteLen, Vec<HugepagePool>), Report> {
+    let nodes = read_nodes(root)?;
+    let available = read_kib(root, MEMINFO, "MemAvailable:")?;
+    let hugepages = read_hugepages(root, &nodes)?;
+    Ok((nodes, available, hugepages))
 }
 
 /// Why a host could not be read: `machine-malformed` where a machine file holds more than any host, else

@@ -2,7 +2,7 @@ use std::{fs, path::PathBuf, process};
 
 use iommu::{addr::ByteLen, fake::FakeHost};
 
-use super::{Inventory, Node, read::parse_list};
+use super::{Anew, Inventory, Node, read::parse_list};
 use crate::spec::HugepageSize;
 
 /// A folder for one test, removed at its end.
@@ -98,5 +98,22 @@ fn lists_of_numbers_are_parsed() {
     assert_eq!(parse_list(""), Some(vec![]));
     for bad in ["x", "3-1", "0-4294967295", "1-"] {
         assert_eq!(parse_list(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn memory_is_read_again_only_before_any_is_taken_for_the_guest() {
+    let folder = Folder::new("again");
+    let root = host(&folder).write().unwrap();
+    let before = Inventory::read_to_plan(&root).unwrap();
+    let less = "MemAvailable:    1024 kB\n";
+    fs::write(root.path("proc/meminfo"), less).unwrap();
+    fs::write(root.path("dev/iommu"), "").unwrap();
+    for (anew, available) in [(Anew::DevicesAndMemory, 1 << 20), (Anew::Devices, 1 << 30)] {
+        let again = before.read_again(&root, &[], anew).unwrap();
+        assert_eq!(again.memory_available, ByteLen::new(available), "{anew:?}");
+        assert!(again.topology.has_iommufd, "{anew:?}");
+        let kept = |host: &Inventory| (host.cpus, host.phys_bits, host.layers.clone());
+        assert_eq!(kept(&again), kept(&before));
     }
 }

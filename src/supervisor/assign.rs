@@ -18,7 +18,6 @@ use iommu::{
     device::{CONFIG_REGION, Device, MSI_IRQ, MSIX_IRQ},
     space::{AddressSpace, DeviceNode, VfToken},
     sysfs::SysRoot,
-    topology,
 };
 
 use super::{
@@ -264,9 +263,8 @@ impl<'a> Assigned<'a> {
         for function in &self.plan.functions {
             let failed = |error: Error| failed(function.bdf, &error);
             // Nodes of device files exist only since the functions are bound.
-            let (found, group) =
-                topology::read_with_group(self.taken.root, function.bdf).map_err(failed)?;
-            let mut node = DeviceNode::new(&found).map_err(failed)?;
+            let (mut node, group) =
+                DeviceNode::read(self.taken.root, function.bdf).map_err(failed)?;
             reserved.extend(group.reserved);
             node.vf_token = function
                 .vf_token

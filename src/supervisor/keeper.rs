@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     error::{ErrorId, Report},
+    host::Anew,
     jail::{Ids, Jail, own},
     plan::Plan,
     spec::{ConsoleSpec, OnReboot},
@@ -53,8 +54,6 @@ pub(super) struct Keeper<'a> {
     pub(super) plan: &'a Plan,
     /// What the operator asks.
     pub(super) options: &'a Options,
-    /// Makes the plan again.
-    pub(super) replan: &'a Replan<'a>,
     /// Where lines go.
     pub(super) log: &'a Log,
     /// The supervisor.
@@ -82,14 +81,20 @@ impl Keeper<'_> {
     ///
     /// # Errors
     /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
-    pub(super) fn keep(&self, reserved: Reserved, ids: Ids) -> Result<RunEnd, Vec<Report>> {
+    pub(super) fn keep(
+        &self,
+        reserved: Reserved,
+        ids: Ids,
+        replan: Replan<'_>,
+    ) -> Result<RunEnd, Vec<Report>> {
         let log = self.log;
         let mut assigned = Assigned::none(self.plan, &self.options.root);
         let mut tenant = Tenant::default();
         let mut jail = None;
         // Nobody else may have the name, and with it the cgroups, until all is given back.
         let Reserved { name, functions } = reserved;
-        let ended = match self.guest(ids, &name, functions, &mut assigned, &mut tenant, &mut jail) {
+        let begun = (ids, functions, replan);
+        let ended = match self.guest(begun, &name, &mut assigned, &mut tenant, &mut jail) {
             Err(Fault::Ended(end)) => Ok(end),
             ended => ended.map_err(|fault| fault.into_reports(self.plan)),
         };
@@ -120,9 +125,8 @@ impl Keeper<'_> {
     /// what it wrote in `tenant`.
     fn guest<'a>(
         &'a self,
-        ids: Ids,
+        (ids, functions, replan): (Ids, Functions, Replan<'_>),
         name: &state::Running,
-        functions: Functions,
         assigned: &mut Assigned<'a>,
         tenant: &mut Tenant,
         jail: &mut Option<Jail>,
@@ -151,10 +155,11 @@ impl Keeper<'_> {
         assigned.take_leases(&options.state)?;
         assigned.bind(log)?;
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
-        let interface = again(plan, self.replan)?.interface;
+        let interface = again(plan, &replan, Anew::DevicesAndMemory)?.interface;
         stats.interface = interface.to_string();
         let space = assigned.open(interface)?;
-        again(plan, self.replan)?;
+        again(plan, &replan, Anew::Devices)?;
+        drop(replan);
         stats.step("assigned", log);
 
         let ram = tenant.ram.insert(Ram::create(plan, &options.root, log)?);
@@ -375,8 +380,8 @@ impl Keeper<'_> {
 }
 
 /// The plan as it would be made now: refused where a check fails by now, or a function is not what it was.
-fn again(plan: &Plan, replan: &Replan<'_>) -> Result<Plan, Fault> {
-    let later = replan().map_err(Fault::Refused)?;
+fn again(plan: &Plan, replan: &Replan<'_>, anew: Anew) -> Result<Plan, Fault> {
+    let later = replan(anew).map_err(Fault::Refused)?;
     plan.agrees_with(&later).map_err(|bdf| {
         Report::new(
             ErrorId::DeviceChanged,

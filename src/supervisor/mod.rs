@@ -72,6 +72,7 @@ use self::{
 };
 use crate::{
     error::{ErrorId, Report},
+    host::Anew,
     jail::{
         Ids,
         own::{self, Own},
@@ -103,8 +104,9 @@ pub struct Options {
     pub breakout: Option<breakout::Asked>,
 }
 
-/// Makes the plan again from the host as it is now.
-pub type Replan<'a> = dyn Fn() -> Result<Plan, Vec<Report>> + 'a;
+/// Makes the plan again from the host as it is now. It holds an earlier reading of the host, so it is dropped when nobody
+/// asks any more: S and K live as long as the guest.
+pub type Replan<'a> = Box<dyn Fn(Anew) -> Result<Plan, Vec<Report>> + 'a>;
 
 /// What a run ends with, in each of the two processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +125,7 @@ pub fn run(
     plan: &Plan,
     mut reserved: Reserved,
     options: &Options,
-    replan: &Replan<'_>,
+    replan: Replan<'_>,
 ) -> Result<Outcome, Vec<Report>> {
     crash::is_running(crash::Who::Supervisor, std::process::id());
     let log = Log::new(&plan.name, options.is_quiet);
@@ -172,7 +174,6 @@ pub fn run(
             let keeper = Keeper {
                 plan,
                 options,
-                replan,
                 log: &log,
                 link: keepers,
                 console: guest_ends,
@@ -183,10 +184,10 @@ pub fn run(
                 .note(plan)
                 .map_err(io("noting who has the functions"))
                 .map_err(reported)?;
-            keeper.keep(reserved, ids).map(Outcome::Ended)
+            keeper.keep(reserved, ids, replan).map(Outcome::Ended)
         }
         Side::Parent(keeper) => {
-            drop((keepers, guest_ends));
+            drop((keepers, guest_ends, replan));
             reserved.leave();
             let watched = Console::new(target, host_ends).and_then(|console| {
                 let watch = Watch {

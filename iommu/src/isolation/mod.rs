@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
+mod again_test;
+#[cfg(test)]
 mod any_test;
 mod bars;
 mod boot;

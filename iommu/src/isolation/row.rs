@@ -53,14 +53,9 @@ impl<'a> Case<'a> {
         self.topology.functions.get(&self.function.physfn?)
     }
 
-    /// All functions whose requester ids one firmware can use: those of the card's device number, and all their VFs.
+    /// All functions whose requester ids one firmware can use.
     pub(super) fn of_one_device(&self) -> impl Iterator<Item = &'a Function> + use<'a> {
-        let device = |bdf: Bdf| (bdf.domain(), bdf.bus(), bdf.device());
-        let base = device(self.function.physfn.unwrap_or(self.function.bdf));
-        let functions = self.topology.functions.values();
-        functions.filter(move |other| {
-            device(other.bdf) == base || other.physfn.is_some_and(|pf| device(pf) == base)
-        })
+        self.topology.of_one_device(self.function)
     }
 }
 

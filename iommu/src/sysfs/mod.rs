@@ -183,7 +183,9 @@ impl SysRoot {
         let path = path.as_ref();
         let read = match &self.source {
             Source::Folder => {
-                let mut bytes = Vec::new();
+                // With room for most files: without, each is read in many small pieces.
+                let room = limit.min(ROOM_BYTES);
+                let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
                 fs::File::open(self.path(path))
                     .and_then(|file| file.take(limit).read_to_end(&mut bytes))
                     .map_err(|error| Errno::of(&error))
@@ -358,6 +360,9 @@ impl SysRoot {
         }
     }
 }
+
+/// What the kernel gives of an attribute at a time, and the size of a whole configuration space.
+const ROOM_BYTES: u64 = 4096;
 
 /// More than any attribute of sysfs that is text.
 const TEXT_LIMIT: u64 = 64 << 10;

@@ -1,6 +1,9 @@
 //! PCI functions, from `/sys/bus/pci/devices`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{
     ConfigFacts, Extended, Function, GroupId, Interrupts,
@@ -16,28 +19,48 @@ use crate::{
 /// Reads every function whose address has four digits of domain; no other can be assigned.
 pub(super) fn read_all(root: &SysRoot) -> Result<BTreeMap<Bdf, Function>> {
     let mut functions = BTreeMap::new();
-    for name in root.list("sys/bus/pci/devices")? {
-        let Ok(bdf) = name.parse::<Bdf>() else {
-            continue;
-        };
-        match read(root, bdf) {
-            Ok(function) => {
-                functions.insert(bdf, function);
-            }
-            // It was unplugged, or its VFs were removed, since the folder was listed.
-            Err(_) if !root.exists(function_path(bdf)) => {}
-            Err(error) => return Err(error),
-        }
+    for bdf in list(root)? {
+        functions.extend(read_if_there(root, bdf)?.map(|function| (bdf, function)));
     }
     Ok(functions)
 }
 
+/// The addresses of all functions.
+pub(super) fn list(root: &SysRoot) -> Result<BTreeSet<Bdf>> {
+    let names = root.list("sys/bus/pci/devices")?;
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// Reads a function of a list; `None` where it was unplugged, or its VFs were removed, since the folder was listed.
+pub(super) fn read_if_there(root: &SysRoot, bdf: Bdf) -> Result<Option<Function>> {
+    match read(root, bdf) {
+        Ok(function) => Ok(Some(function)),
+        Err(_) if !root.exists(function_path(bdf)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads again what concerns the neighbours of a function: where its BARs are, whose VF it is, what its group is and who
+/// drives it. `None` where it is gone.
+pub(super) fn read_beside(root: &SysRoot, before: &Function) -> Result<Option<Function>> {
+    let bdf = before.bdf;
+    let resources = resource::read(root, bdf)?;
+    if resources.is_unread && !root.exists(function_path(bdf)) {
+        return Ok(None);
+    }
+    Ok(Some(Function {
+        physfn: read_physfn(root, bdf)?,
+        driver: root.read_link_name(function_path(bdf).join("driver"))?,
+        group: read_group(root, bdf)?,
+        bars: resources.bars,
+        rom: resources.rom,
+        is_resource_unread: resources.is_unread,
+        ..before.clone()
+    }))
+}
+
 pub(super) fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
     let folder = function_path(bdf);
-    let cdev = root
-        .list(folder.join("vfio-dev"))?
-        .into_iter()
-        .find(|name| root.exists(format!("dev/vfio/devices/{name}")));
     let driver = root.read_link_name(folder.join("driver"))?;
     let resources = resource::read(root, bdf)?;
     let (interrupts, config) = read_config(root, bdf);
@@ -61,7 +84,7 @@ pub(super) fn read(root: &SysRoot, bdf: Bdf) -> Result<Function> {
             .split_whitespace()
             .map(str::to_owned)
             .collect(),
-        vfio_cdev: cdev,
+        vfio_cdev: read_cdev(root, bdf)?,
         interrupts,
         parent: read_parent(root, bdf)?,
         config,
@@ -99,7 +122,13 @@ fn read_physfn(root: &SysRoot, bdf: Bdf) -> Result<Option<Bdf>> {
     name.parse().map(Some).map_err(malformed)
 }
 
-fn read_group(root: &SysRoot, bdf: Bdf) -> Result<Option<GroupId>> {
+/// Reads the name of a function's device node, where it has one.
+pub(super) fn read_cdev(root: &SysRoot, bdf: Bdf) -> Result<Option<String>> {
+    let mut names = root.list(function_path(bdf).join("vfio-dev"))?.into_iter();
+    Ok(names.find(|name| root.exists(format!("dev/vfio/devices/{name}"))))
+}
+
+pub(super) fn read_group(root: &SysRoot, bdf: Bdf) -> Result<Option<GroupId>> {
     let path = function_path(bdf).join("iommu_group");
     let Some(name) = root.read_link_name(&path)? else {
         return Ok(None);

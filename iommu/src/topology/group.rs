@@ -39,12 +39,16 @@ pub(super) fn read(root: &SysRoot, id: GroupId) -> Result<Group> {
     Ok(Group {
         members,
         other_members,
-        domain_type: root
-            .read_text_if_any(folder.join("type"))?
-            .unwrap_or_else(|| "unknown".to_owned()),
+        domain_type: read_type(root, id)?,
         is_reserved_unread: reserved.is_none(),
         reserved: reserved.unwrap_or_default(),
     })
+}
+
+/// How the IOMMU translates for a group, in the kernel's word.
+pub(super) fn read_type(root: &SysRoot, id: GroupId) -> Result<String> {
+    let text = root.read_text_if_any(group_path(id).join("type"))?;
+    Ok(text.unwrap_or_else(|| "unknown".to_owned()))
 }
 
 pub(super) fn read_members(root: &SysRoot, id: GroupId) -> Result<Vec<Member>> {

@@ -151,42 +151,69 @@ const UNSAFE_NOIOMMU: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_m
 const VULNERABILITIES: &str = "sys/devices/system/cpu/vulnerabilities";
 
 pub(super) fn read(root: &SysRoot) -> Result<HostState> {
-    let kernel = file::text(root, "proc/sys/kernel/osrelease")?;
+    let fences = read_to_assign(root)?;
     let settings = read_settings(root)?;
     let locked_memory = read_locked_memory(root)?;
     Ok(HostState {
-        has_kvm: root.exists("dev/kvm"),
-        cmdline: file::text(root, "proc/cmdline")?
-            .unwrap_or_default()
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect(),
-        remapping: remapping::read(root)?,
-        unsafe_interrupts: read_unsafe_interrupts(root)?,
-        unsafe_noiommu: read_flag(root, UNSAFE_NOIOMMU)?,
         unread: unread(root, &settings),
         settings,
         vulnerabilities: read_vulnerabilities(root)?,
-        kernel_config: kernel::read_config(root, kernel.as_deref())?,
+        kernel_config: kernel::read_config(root, fences.kernel.as_deref())?,
         preboot_protection: firmware::read_preboot_protection(root)?,
-        vfio_nodes: read_vfio_nodes(root)?,
         locked_memory_limit: match locked_memory {
             Some(LockedMemory::Limit(limit)) => Some(limit),
             Some(LockedMemory::Unlimited) | None => None,
         },
         is_locked_memory_known: locked_memory.is_some(),
-        kernel,
+        ..fences
     })
 }
 
-pub(super) fn read_iommus(root: &SysRoot) -> Result<Vec<IommuUnit>> {
+/// Reads what checks of the host refuse for, and what checks of functions look at. The rest, which can only warn, is left
+/// unknown.
+pub(super) fn read_to_assign(root: &SysRoot) -> Result<HostState> {
+    let of_boot = HostState {
+        kernel: file::text(root, "proc/sys/kernel/osrelease")?,
+        cmdline: file::text(root, "proc/cmdline")?
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect(),
+        ..HostState::default()
+    };
+    read_again(root, &of_boot)
+}
+
+/// Reads again what may change before the next boot, and what checks refuse for.
+pub(super) fn read_again(root: &SysRoot, before: &HostState) -> Result<HostState> {
+    Ok(HostState {
+        has_kvm: root.exists("dev/kvm"),
+        remapping: remapping::read(root)?,
+        unsafe_interrupts: read_unsafe_interrupts(root)?,
+        unsafe_noiommu: read_flag(root, UNSAFE_NOIOMMU)?,
+        vfio_nodes: read_vfio_nodes(root)?,
+        ..before.clone()
+    })
+}
+
+/// Reads again which IOMMUs are in use. What one that is known can do stays.
+pub(super) fn read_iommus_again(root: &SysRoot, before: &[IommuUnit]) -> Result<Vec<IommuUnit>> {
     let names = root.list("sys/class/iommu")?.into_iter();
     names
-        .map(|name| {
-            let kind = read_kind(root, &name)?;
-            Ok(IommuUnit { name, kind })
+        .map(|name| match before.iter().find(|unit| unit.name == name) {
+            Some(known) => Ok(known.clone()),
+            None => read_unit(root, name),
         })
         .collect()
+}
+
+pub(super) fn read_iommus(root: &SysRoot) -> Result<Vec<IommuUnit>> {
+    read_iommus_again(root, &[])
+}
+
+fn read_unit(root: &SysRoot, name: String) -> Result<IommuUnit> {
+    let kind = read_kind(root, &name)?;
+    Ok(IommuUnit { name, kind })
 }
 
 /// The folder with the maker's name tells whose an IOMMU is.

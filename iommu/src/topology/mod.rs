@@ -11,6 +11,7 @@ use crate::{
     sysfs::SysRoot,
 };
 
+mod again;
 mod caps;
 mod config;
 mod file;
@@ -39,14 +40,28 @@ impl Topology {
     /// # Errors
     /// `sysfs-io`, `sysfs-malformed`.
     pub fn read(root: &SysRoot) -> Result<Self> {
+        Ok(Self {
+            host: host::read(root)?,
+            ..Self::read_to_assign(root)?
+        })
+    }
+
+    /// Reads what decides whether functions can be assigned: all but those facts of the host as a whole that can only warn.
+    /// Warnings of the host are for who asks about the host, and unpacking the kernel's configuration takes longer than
+    /// reading twenty functions.
+    ///
+    /// # Errors
+    /// As [`Topology::read`].
+    pub fn read_to_assign(root: &SysRoot) -> Result<Self> {
         let mut functions = function::read_all(root)?;
-        policy::read_all(root, &mut functions)?;
+        let all = functions.keys().copied().collect();
+        policy::read_of(root, &mut functions, &all)?;
         Ok(Self {
             functions,
             groups: group::read_all(root)?,
             iommus: host::read_iommus(root)?,
             has_iommufd: root.exists("dev/iommu"),
-            host: host::read(root)?,
+            host: host::read_to_assign(root)?,
         })
     }
 
@@ -82,17 +97,17 @@ pub fn read_members(root: &SysRoot, group: GroupId) -> Result<Vec<Member>> {
     group::read_members(root, group)
 }
 
-/// Reads one function, without what its PF enforces on it, and its group.
+/// Reads what one function is opened by: the name of its device node, where it has one, its group's number, and the group.
 ///
 /// # Errors
 /// `no-such-function`, `no-iommu-group`, `sysfs-io`, `sysfs-malformed`.
-pub fn read_with_group(root: &SysRoot, bdf: Bdf) -> Result<(Function, Group)> {
+pub fn read_node(root: &SysRoot, bdf: Bdf) -> Result<(Option<String>, GroupId, Group)> {
     if !root.exists(function_path(bdf)) {
         return Err(IommuError::NoFunction { bdf });
     }
-    let function = function::read(root, bdf)?;
-    let id = function.group.ok_or(IommuError::NoGroup { bdf })?;
-    Ok((function, group::read(root, id)?))
+    let id = function::read_group(root, bdf)?.ok_or(IommuError::NoGroup { bdf })?;
+    let node = function::read_cdev(root, bdf)?;
+    Ok((node, id, group::read(root, id)?))
 }
 
 /// Reads the driver that a function is bound to now; `None` where it is bound to none.

@@ -1,6 +1,6 @@
 //! What the driver of a NIC's PF enforces on each VF.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Enforced, Function, InterfacePolicy, Mac, VfPolicy, VlanProto, function_path};
 use crate::{bdf::Bdf, error::Result, sysfs::SysRoot};
@@ -8,13 +8,18 @@ use crate::{bdf::Bdf, error::Result, sysfs::SysRoot};
 /// Class code of network controllers, the upper 8 bits.
 const NETWORK: u32 = 0x02;
 
-/// Reads the policies of all VFs that are network devices.
+/// Reads the policies of all VFs of those of `pfs` that are network devices.
 ///
 /// # Errors
 /// `sysfs-io`: the PF's links to its VFs cannot be read.
-pub(super) fn read_all(root: &SysRoot, functions: &mut BTreeMap<Bdf, Function>) -> Result<()> {
+pub(super) fn read_of(
+    root: &SysRoot,
+    functions: &mut BTreeMap<Bdf, Function>,
+    pfs: &BTreeSet<Bdf>,
+) -> Result<()> {
     let pfs: Vec<(Bdf, u32, Vec<String>)> = functions
         .values()
+        .filter(|function| pfs.contains(&function.bdf))
         .filter(|function| function.class >> 16 == NETWORK)
         .filter_map(|pf| Some((pf.bdf, pf.sriov?.enabled, pf.interfaces.clone())))
         .filter(|(_, enabled, _)| *enabled > 0)

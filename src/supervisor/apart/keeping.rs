@@ -69,11 +69,10 @@ impl KeeperEnd {
     /// What kept it from starting, or from being taken apart: then the report says what is left to do by hand.
     pub fn keep(
         self,
-        plan: Result<(Plan, Reserved), Vec<Report>>,
+        plan: Result<(Plan, Reserved, Replan<'_>), Vec<Report>>,
         options: &Options,
-        replan: &Replan<'_>,
     ) -> Result<RunEnd, Vec<Report>> {
-        let (plan, reserved) = match plan {
+        let (plan, reserved, replan) = match plan {
             Ok(planned) => planned,
             Err(reports) => {
                 let status = exit_of(&reports) as u8;
@@ -111,7 +110,7 @@ fn keep(
     plan: &Plan,
     reserved: Reserved,
     options: &Options,
-    replan: &Replan<'_>,
+    replan: Replan<'_>,
 ) -> (Link, Result<RunEnd, Vec<Report>>) {
     let log = Log::new(&plan.name, options.is_quiet);
     for warning in &plan.warnings {
@@ -146,14 +145,13 @@ fn keep(
             let keeper = Keeper {
                 plan,
                 options,
-                replan,
                 log: &log,
                 link,
                 console: guest_ends,
                 supervisor: None,
                 watched,
             };
-            let ended = keeper.keep(reserved, ids);
+            let ended = keeper.keep(reserved, ids, replan);
             (keeper.link, ended)
         }
         Err(fault) => (link, Err(fault.into_reports(plan))),

@@ -167,7 +167,9 @@ impl ConfigSnapshot {
     /// Its bytes in hexadecimal, to be written down.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        let digit = |half: u8| char::from_digit(u32::from(half), 16);
+        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 0xF]);
+        digits.filter_map(digit).collect()
     }
 
     /// The snapshot that was written down as `text`; `None` for what is none.

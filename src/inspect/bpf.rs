@@ -56,6 +56,15 @@ impl Compared {
         }
     }
 
+    /// For who does not ask.
+    #[must_use]
+    pub(super) const fn closed() -> Self {
+        Self {
+            constants: BTreeSet::new(),
+            is_open: false,
+        }
+    }
+
     /// Forgets all, and begins to note.
     pub(super) fn clear(&mut self) {
         self.constants.clear();
@@ -85,49 +94,145 @@ pub(super) fn halves(wide: u64) -> (u32, u32) {
     )
 }
 
-/// The 32-bit word `index` of a call, as a filter loads it.
-fn word(call: &SeccompData, index: usize) -> Option<u32> {
-    match index {
-        0 => Some(call.number),
-        1 => Some(call.arch),
-        2 => Some(halves(call.instruction_pointer).0),
-        3 => Some(halves(call.instruction_pointer).1),
-        _ => {
-            let half = index.checked_sub(FIRST_ARG)?;
-            let (low, high) = halves(*call.args.get(half / 2)?);
-            Some(if half % 2 == 0 { low } else { high })
+/// A call as a filter loads it, by words: number, convention, both halves of where it was made, then those of each argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Call([u32; WORDS]);
+
+impl Call {
+    /// The words of a call.
+    #[must_use]
+    pub(super) fn of(data: &SeccompData) -> Self {
+        let mut words = [0; WORDS];
+        let wide = std::iter::once(&data.instruction_pointer).chain(&data.args);
+        let halves = wide.flat_map(|wide| <[u32; 2]>::from(halves(*wide)));
+        let all = [data.number, data.arch].into_iter().chain(halves);
+        for (word, value) in words.iter_mut().zip(all) {
+            *word = value;
+        }
+        Self(words)
+    }
+
+    /// The call of these words.
+    #[must_use]
+    pub(super) fn data(&self) -> SeccompData {
+        let [number, arch, low, high, a, b, c, d, e, f, g, h, i, j, k, l] = self.0;
+        let wide = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        SeccompData {
+            number,
+            arch,
+            instruction_pointer: wide(low, high),
+            args: [
+                wide(a, b),
+                wide(c, d),
+                wide(e, f),
+                wide(g, h),
+                wide(i, j),
+                wide(k, l),
+            ],
         }
     }
-}
 
-/// The same call with word `index` being `value`; an index that is no argument's changes nothing.
-#[must_use]
-pub(super) fn with_word(call: &SeccompData, index: usize, value: u32) -> SeccompData {
-    let mut call = *call;
-    let Some(half) = index.checked_sub(FIRST_ARG) else {
-        return call;
-    };
-    if let Some(arg) = call.args.get_mut(half / 2) {
-        *arg = if half % 2 == 0 {
-            *arg & !0xFFFF_FFFF | u64::from(value)
-        } else {
-            *arg & 0xFFFF_FFFF | u64::from(value) << 32
-        };
+    /// Its number.
+    #[must_use]
+    pub(super) const fn number(&self) -> u32 {
+        let [number, ..] = self.0;
+        number
     }
-    call
+
+    /// The convention by which it was made.
+    #[must_use]
+    pub(super) const fn arch(&self) -> u32 {
+        let [_, arch, ..] = self.0;
+        arch
+    }
+
+    /// The same call with word `index` being `value`; an index that is no argument's changes nothing.
+    #[must_use]
+    pub(super) fn with(mut self, index: usize, value: u32) -> Self {
+        if let Some(word) = self.0.get_mut(index).filter(|_| index >= FIRST_ARG) {
+            *word = value;
+        }
+        self
+    }
 }
 
 /// What the kernel does with `call` under all of `filters`: the most restrictive of their answers.
 #[must_use]
-pub(super) fn judge(
+pub(super) fn judge(filters: &[Vec<Instruction>], call: &Call, compared: &mut Compared) -> Judged {
+    let answers = filters
+        .iter()
+        .map(|filter| run(filter, Registers::START, call, None, compared));
+    worst(answers)
+}
+
+/// Whether one of `filters`, all of which the kernel takes, ends the process at `call` without a look at any of `words`.
+#[must_use]
+pub(super) fn is_ended_by_one(filters: &[Vec<Instruction>], call: &Call, words: u16) -> bool {
+    let answers = filters.iter().map(|filter| {
+        run(
+            filter,
+            Registers::START,
+            call,
+            None,
+            &mut Compared::closed(),
+        )
+    });
+    let mut has_end = false;
+    for answer in answers {
+        match answer {
+            Stand::Ended {
+                value: Some(value),
+                words: looked_at,
+            } => has_end |= value & ACTION == KILL_PROCESS && looked_at & words == 0,
+            // No answer for this call: what it says of others is not known.
+            Stand::Ended { value: None, .. } | Stand::At(_) => return false,
+        }
+    }
+    has_end
+}
+
+/// Where each of `filters` stands with `call` before it first looks at word `index`: that far, all calls go that differ from
+/// it in this word alone.
+#[must_use]
+pub(super) fn until(
     filters: &[Vec<Instruction>],
-    call: &SeccompData,
+    call: &Call,
+    index: usize,
+    compared: &mut Compared,
+) -> Vec<Stand> {
+    let stands = filters
+        .iter()
+        .map(|filter| run(filter, Registers::START, call, Some(index), compared));
+    stands.collect()
+}
+
+/// What [`judge`] says of `call`, for filters that stand so.
+#[must_use]
+pub(super) fn judge_from(
+    filters: &[Vec<Instruction>],
+    stands: &[Stand],
+    call: &Call,
     compared: &mut Compared,
 ) -> Judged {
+    let answers = filters
+        .iter()
+        .zip(stands)
+        .map(|(filter, stand)| match stand {
+            Stand::At(registers) => run(filter, *registers, call, None, compared),
+            Stand::Ended { .. } => *stand,
+        });
+    worst(answers)
+}
+
+fn worst(answers: impl Iterator<Item = Stand>) -> Judged {
     let mut words = 0;
     let mut worst = ALLOW;
-    for filter in filters {
-        let (value, looked_at) = run(filter, call, compared);
+    for answer in answers {
+        let (value, looked_at) = match answer {
+            Stand::Ended { value, words } => (value, words),
+            // One that has no answer yet has none at all.
+            Stand::At(registers) => (None, registers.words),
+        };
         words |= looked_at;
         let Some(value) = value else {
             return Judged {
@@ -149,11 +254,48 @@ pub(super) fn judge(
     Judged { verdict, words }
 }
 
-/// The registers of the machine.
-struct Machine<'a> {
-    call: &'a SeccompData,
-    compared: &'a mut Compared,
+/// Where a filter stands with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// On its way.
+    At(Registers),
+    /// At its end.
+    Ended {
+        /// What it returns; `None` where the kernel would not have taken it.
+        value: Option<u32>,
+        /// The words it looked at.
+        words: u16,
+    },
+}
+
+/// The machine between two instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Registers {
+    /// The next instruction.
+    at: usize,
     /// The argument word that A was made from.
+    origin: Option<usize>,
+    a: u32,
+    x: u32,
+    memory: [u32; 16],
+    words: u16,
+}
+
+impl Registers {
+    const START: Self = Self {
+        at: 0,
+        origin: None,
+        a: 0,
+        x: 0,
+        memory: [0; 16],
+        words: 0,
+    };
+}
+
+/// The registers of the machine, with what it works on.
+struct Machine<'a> {
+    call: &'a Call,
+    compared: &'a mut Compared,
     origin: Option<usize>,
     a: u32,
     x: u32,
@@ -167,18 +309,25 @@ enum Next {
     Return(u32),
 }
 
-/// The return value of one filter, `None` where the kernel would not have taken it; and the words it looked at.
-fn run(filter: &[Instruction], call: &SeccompData, compared: &mut Compared) -> (Option<u32>, u16) {
+/// Runs one filter from `registers` on, to its end or to where it looks at word `until`.
+fn run(
+    filter: &[Instruction],
+    registers: Registers,
+    call: &Call,
+    until: Option<usize>,
+    compared: &mut Compared,
+) -> Stand {
     let mut machine = Machine {
         call,
         compared,
-        origin: None,
-        a: 0,
-        x: 0,
-        memory: [0; 16],
-        words: 0,
+        origin: registers.origin,
+        a: registers.a,
+        x: registers.x,
+        memory: registers.memory,
+        words: registers.words,
     };
-    let mut at = 0_usize;
+    let mut at = registers.at;
+    let stop = until.map(|index| index * 4);
     // Jumps lead forward only: no more steps than instructions.
     let value = loop {
         let Some(instruction) = filter.get(at) else {
@@ -186,13 +335,16 @@ fn run(filter: &[Instruction], call: &SeccompData, compared: &mut Compared) -> (
         };
         // What filters are made of, by the shortest way; `step` would do the same.
         let skip = match instruction.code {
-            LOAD_WORD => match machine.load(instruction.operand) {
-                Some(value) => {
-                    machine.a = value;
-                    0
+            LOAD_WORD => {
+                if stop.is_some_and(|stop| usize::try_from(instruction.operand) == Ok(stop)) {
+                    return Stand::At(machine.registers(at));
                 }
-                None => break None,
-            },
+                match machine.load(instruction.operand) {
+                    Some(value) => machine.a = value,
+                    None => break None,
+                }
+                0
+            }
             JUMP_IF_EQUAL => {
                 machine.note(instruction.operand);
                 let holds = machine.a == instruction.operand;
@@ -202,6 +354,8 @@ fn run(filter: &[Instruction], call: &SeccompData, compared: &mut Compared) -> (
                     instruction.if_false
                 })
             }
+            JMP => instruction.operand,
+            RET => break Some(instruction.operand),
             _ => match machine.step(*instruction) {
                 None => break None,
                 Some(Next::Return(value)) => break Some(value),
@@ -214,7 +368,10 @@ fn run(filter: &[Instruction], call: &SeccompData, compared: &mut Compared) -> (
             None => break None,
         }
     };
-    (value, machine.words)
+    Stand::Ended {
+        value,
+        words: machine.words,
+    }
 }
 
 // The fields of an instruction's code. *Source:* include/uapi/linux/bpf_common.h (v6.12).
@@ -239,6 +396,17 @@ const JUMP_IF_EQUAL: u16 = JMP | 0x10;
 const DATA_BYTES: u32 = 64;
 
 impl Machine<'_> {
+    const fn registers(&self, at: usize) -> Registers {
+        Registers {
+            at,
+            origin: self.origin,
+            a: self.a,
+            x: self.x,
+            memory: self.memory,
+            words: self.words,
+        }
+    }
+
     /// Carries out one instruction; `None` for one that seccomp does not take.
     fn step(&mut self, instruction: Instruction) -> Option<Next> {
         let Instruction {
@@ -290,7 +458,7 @@ impl Machine<'_> {
         let index = usize::try_from(offset / 4).ok()?;
         self.words |= 1 << index;
         self.origin = (index >= FIRST_ARG).then_some(index);
-        word(self.call, index)
+        self.call.0.get(index).copied()
     }
 
     /// Notes what A is compared with.

@@ -7,7 +7,7 @@ use proptest::{
 
 use jailed::manifest::{Instruction, SeccompData};
 
-use super::{Compared, Judged, Verdict, run, with_word, word};
+use super::{Call, Compared, Judged, Registers, Stand, Verdict, WORDS, judge_from, run, until};
 use crate::sys::filtered::kernel_answer;
 
 const ALLOW: u32 = 0x7FFF_0000;
@@ -24,7 +24,7 @@ const NOTHING: SeccompData = SeccompData {
 };
 
 fn judge(filters: &[Vec<Instruction>], call: &SeccompData) -> Judged {
-    super::judge(filters, call, &mut Compared::new())
+    super::judge(filters, &Call::of(call), &mut Compared::new())
 }
 
 fn op(code: u16, k: u32) -> Instruction {
@@ -71,11 +71,39 @@ proptest! {
         filter in vec(any_instruction(), 0..64), one in any_call(), other in any_call(),
     ) {
         let Judged { verdict, words } = judge(std::slice::from_ref(&filter), &one);
-        let mut mixed = one;
+        let (mut mixed, other) = (Call::of(&one), Call::of(&other));
         for index in (4..16).filter(|index| words & (1 << index) == 0) {
-            mixed = with_word(&mixed, index, word(&other, index).unwrap());
+            mixed = mixed.with(index, other.0[index]);
         }
-        prop_assert_eq!(judge(&[filter], &mixed).verdict, verdict);
+        prop_assert_eq!(judge(&[filter], &mixed.data()).verdict, verdict);
+    }
+
+    /// What is shared by all values of a word is run once; the verdict is that of a whole run.
+    #[test]
+    fn a_run_that_stops_before_a_word_goes_on_as_if_it_had_not(
+        filters in vec(vec(any_instruction(), 0..64), 0..3), call in any_call(), index in 4_usize..16,
+        values in vec(any::<u32>(), 1..4),
+    ) {
+        let (base, mut none) = (Call::of(&call), Compared::new());
+        let stands = until(&filters, &base, index, &mut none);
+        let is_blind = stands.iter().all(|stand| matches!(stand, Stand::Ended { .. }));
+        for value in values {
+            let call = base.with(index, value);
+            let whole = judge(&filters, &call.data());
+            prop_assert_eq!(judge_from(&filters, &stands, &call, &mut none), whole);
+            prop_assert!(!is_blind || judge(&filters, &base.data()).verdict == whole.verdict);
+        }
+    }
+
+    #[test]
+    fn a_call_is_its_words(call in any_call(), index in 0..WORDS, value in any::<u32>()) {
+        let words = Call::of(&call);
+        prop_assert_eq!(words.data(), call);
+        let other = words.with(index, value);
+        for (at, word) in other.0.iter().enumerate() {
+            let is_changed = at == index && index >= 4;
+            prop_assert_eq!(*word, if is_changed { value } else { words.0[at] });
+        }
     }
 }
 
@@ -219,7 +247,17 @@ fn verdicts_are_the_kernels() {
             instruction_pointer: 0,
             args,
         };
-        let (value, words) = run(&program, &call, &mut Compared::new());
+        let call = Call::of(&call);
+        let ended = run(
+            &program,
+            Registers::START,
+            &call,
+            None,
+            &mut Compared::new(),
+        );
+        let Stand::Ended { value, words } = ended else {
+            panic!("a run that was to stop nowhere has stopped: {program:x?}");
+        };
         if words & 0b1100 != 0 {
             // Where the call was made from is not known here.
             continue;

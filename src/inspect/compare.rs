@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jailed::manifest::{ARCH, Check, Instruction, Operand, Rule, SeccompData, X32};
 
 use super::{
-    bpf::{self, Compared, FIRST_ARG, Judged, Verdict, WORDS, with_word},
+    bpf::{self, Call, Compared, FIRST_ARG, Judged, Stand, Verdict, WORDS},
     names, paths,
 };
 
@@ -74,15 +74,15 @@ pub(super) fn compare(
     // Last what nobody calls by mistake, so that it fills no list.
     let x32 = (0..NUMBERS).map(|number| number | X32);
     for number in x32.chain([NUMBERS, 0x8000_0000, u32::MAX]) {
-        trial.without_arguments(data(number, ARCH));
+        trial.without_arguments(&call(number, ARCH));
     }
     for arch in OTHER_ARCHES {
-        if trial.without_arguments(data(0, arch)) & NUMBER == 0 {
+        if trial.without_arguments(&call(0, arch)) & NUMBER == 0 {
             // What decided was the convention: the same for all numbers.
             continue;
         }
         for number in (1..NUMBERS).chain([X32, u32::MAX]) {
-            trial.without_arguments(data(number, arch));
+            trial.without_arguments(&call(number, arch));
         }
     }
     trial.found
@@ -97,6 +97,10 @@ pub(super) fn reachable(filters: &[Vec<Instruction>]) -> BTreeSet<u32> {
         trial.call(number, 0);
     }
     trial.found.reachable
+}
+
+fn call(number: u32, arch: u32) -> Call {
+    Call::of(&data(number, arch))
 }
 
 const fn data(number: u32, arch: u32) -> SeccompData {
@@ -133,7 +137,7 @@ impl<'a> Trial<'a> {
         let rules = self.rules.iter();
         let own: Vec<&Rule> = rules.filter(|rule| rule.call == number).collect();
         if own.is_empty() {
-            self.without_arguments(data(number, ARCH));
+            self.without_arguments(&call(number, ARCH));
         } else {
             self.with_arguments(number, &own, behind);
         }
@@ -141,18 +145,19 @@ impl<'a> Trial<'a> {
 
     /// Tries a call that no rule is about: one question, unless the filter looks at an argument. Gives the words that it
     /// looked at.
-    fn without_arguments(&mut self, call: SeccompData) -> u16 {
+    fn without_arguments(&mut self, call: &Call) -> u16 {
         self.compared.clear();
-        let words = self.one(&call);
-        if words & ARGUMENTS != 0 {
-            self.vary(&call, &BTreeMap::new());
-            self.ways(&call);
+        let words = self.one(call);
+        // Nothing undoes the end of a process: where one filter ends it without a look at an argument, none matters.
+        if words & ARGUMENTS != 0 && !bpf::is_ended_by_one(self.filters, call, ARGUMENTS) {
+            self.vary(call, &BTreeMap::new());
+            self.ways(call);
         }
         words
     }
 
     /// Takes every way through the filters once.
-    fn ways(&mut self, base: &SeccompData) {
+    fn ways(&mut self, base: &Call) {
         for filter in self.filters {
             for call in paths::samples(filter, base) {
                 self.one(&call);
@@ -172,11 +177,11 @@ impl<'a> Trial<'a> {
         let second = wanted.entry(FIRST_ARG + 2).or_default();
         second.extend(&requests);
 
-        let mut bases = vec![data(number, ARCH)];
-        bases.push(SeccompData {
+        let mut bases = vec![call(number, ARCH)];
+        bases.push(Call::of(&SeccompData {
             args: [u64::MAX; 6],
             ..data(number, ARCH)
-        });
+        }));
         for rule in own {
             // The two are one where the rule names every argument's value.
             for base in [true, false].map(|is_first| corner(rule, is_first)) {
@@ -192,14 +197,14 @@ impl<'a> Trial<'a> {
         for base in &bases {
             self.vary(base, &wanted);
         }
-        self.ways(&data(number, ARCH));
+        self.ways(&call(number, ARCH));
         self.pairs(&bases, &wanted, &requests);
     }
 
     /// Every descriptor with every request.
     fn pairs(
         &mut self,
-        bases: &[SeccompData],
+        bases: &[Call],
         wanted: &BTreeMap<usize, BTreeSet<u32>>,
         requests: &BTreeSet<u32>,
     ) {
@@ -209,67 +214,81 @@ impl<'a> Trial<'a> {
         // The first two bases have arguments of their own, the third is a call that is allowed.
         for base in bases.iter().skip(2).take(1) {
             for descriptor in descriptors {
-                let call = with_word(base, FIRST_ARG, *descriptor);
-                let known = bpf::judge(self.filters, &call, &mut self.compared);
-                for request in requests {
-                    self.also(&known, &call, FIRST_ARG + 2, *request);
-                }
+                let call = base.with(FIRST_ARG, *descriptor);
+                self.vary_word(&call, FIRST_ARG + 2, requests.iter().copied());
             }
         }
     }
 
     /// One argument word after the other, the rest as in `base`.
-    fn vary(&mut self, base: &SeccompData, wanted: &BTreeMap<usize, BTreeSet<u32>>) {
-        let known = bpf::judge(self.filters, base, &mut self.compared);
+    fn vary(&mut self, base: &Call, wanted: &BTreeMap<usize, BTreeSet<u32>>) {
         for index in FIRST_ARG..WORDS {
-            let mut values: BTreeSet<u32> = ODD.into();
-            values.insert(0);
+            let mut values = ODD.to_vec();
+            values.push(0);
             values.extend(wanted.get(&index).into_iter().flatten());
             for constant in self.compared.of(index) {
                 values.extend(around(constant));
                 // For comparisons of bits.
                 values.extend([!constant, constant & constant.wrapping_neg()]);
             }
-            for value in values {
-                self.also(&known, base, index, value);
-            }
+            values.sort_unstable();
+            values.dedup();
+            self.vary_word(base, index, values);
         }
     }
 
-    /// Asks both about `base` with another word, when the filters said `known` of `base` itself: they take the same way to
-    /// the same verdict whatever a word is that they did not look at.
-    fn also(&mut self, known: &Judged, base: &SeccompData, index: usize, value: u32) {
-        let call = with_word(base, index, value);
-        if known.words & 1 << index == 0 {
-            self.settle(&call, known.verdict);
-        } else {
-            self.one(&call);
+    /// Asks both about `base` with each of `values` as word `index`. Until they look at this word, the filters go the same
+    /// way with all of them: they go it once. Where they never look, their verdict is the same, too.
+    fn vary_word(&mut self, base: &Call, index: usize, values: impl IntoIterator<Item = u32>) {
+        let stands = bpf::until(self.filters, base, index, &mut self.compared);
+        let is_blind = stands
+            .iter()
+            .all(|stand| matches!(stand, Stand::Ended { .. }));
+        let known = is_blind
+            .then(|| bpf::judge_from(self.filters, &stands, base, &mut self.compared).verdict);
+        for value in values {
+            let call = base.with(index, value);
+            let verdict = known.unwrap_or_else(|| {
+                bpf::judge_from(self.filters, &stands, &call, &mut self.compared).verdict
+            });
+            self.settle(&call, verdict);
         }
     }
 
     /// Asks both about one call; the words that the filter looked at.
-    fn one(&mut self, call: &SeccompData) -> u16 {
+    fn one(&mut self, call: &Call) -> u16 {
         let Judged { verdict, words } = bpf::judge(self.filters, call, &mut self.compared);
         self.settle(call, verdict);
         words
     }
 
     /// Holds the filters' verdict on one call against the rules.
-    fn settle(&mut self, call: &SeccompData, verdict: Verdict) {
-        let is_meant = self.rules.iter().any(|rule| rule.allows(call));
+    fn settle(&mut self, call: &Call, verdict: Verdict) {
+        let number = call.number();
+        // A rule allows no call but its own.
+        let mut own = self
+            .rules
+            .iter()
+            .filter(|rule| rule.call == number)
+            .peekable();
+        let is_meant = own.peek().is_some() && {
+            let data = call.data();
+            own.any(|rule| rule.allows(&data))
+        };
         let expected = match is_meant {
             true => Verdict::Allowed,
             false => Verdict::KillsProcess,
         };
         self.found.tried += 1;
         if verdict == Verdict::Allowed {
-            self.found.reachable.insert(call.number);
+            self.found.reachable.insert(number);
         }
         let is_less = verdict == Verdict::KillsProcess && self.agreement == Agreement::NoMore;
         if verdict != expected && !is_less {
             self.found.different += 1;
             if self.found.differences.len() < TOLD {
-                self.found.differences.push(told(call, verdict, is_meant));
+                let told = told(&call.data(), verdict, is_meant);
+                self.found.differences.push(told);
             }
         }
     }
@@ -332,7 +351,7 @@ fn around(value: u32) -> [u32; 3] {
 }
 
 /// The call with the least, or the greatest, arguments that `rule` allows.
-fn corner(rule: &Rule, is_first: bool) -> SeccompData {
+fn corner(rule: &Rule, is_first: bool) -> Call {
     let mut call = data(rule.call, ARCH);
     for Check { argument, operand } in rule.checks.iter().flatten() {
         let Some(arg) = call.args.get_mut(usize::from(*argument)) else {
@@ -349,7 +368,7 @@ fn corner(rule: &Rule, is_first: bool) -> SeccompData {
         };
         *arg = if is_first { first } else { last };
     }
-    call
+    Call::of(&call)
 }
 
 #[cfg(test)]

@@ -327,9 +327,10 @@ proptest! {
         let live = [live];
         let matters = calls.iter().any(|(rule, is_first, word, value)| {
             let base = super::corner(&meant[rule.index(meant.len())], *is_first);
-            let call = super::with_word(&base, 4 + word, *value);
+            let call = base.with(4 + word, *value);
             let verdict = super::bpf::judge(&live, &call, &mut super::Compared::new()).verdict;
-            (verdict == super::Verdict::Allowed) != meant.iter().any(|rule| rule.allows(&call))
+            let is_meant = meant.iter().any(|rule| rule.allows(&call.data()));
+            (verdict == super::Verdict::Allowed) != is_meant
         });
         prop_assert!(!matters || compare(&live, &meant, 40).different > 0);
     }
@@ -384,4 +385,31 @@ fn a_check_that_the_filter_leaves_out_is_found_though_it_never_looks() {
     let filter = allows_all.map(|(code, if_true, k)| Instruction::new(code, if_true, 0, k));
     let found = of_call(&[filter.to_vec()], &meant, 40, number);
     assert!(found.different > 100, "{}", found.different);
+}
+
+/// A second filter that ends the process at a call, whatever its arguments are, leaves nothing of the first one to be tried;
+/// one that looks at an argument does.
+#[test]
+fn what_one_filter_ends_whatever_its_arguments_are_is_not_tried_with_more() {
+    let number = u32::try_from(libc::SYS_mprotect).unwrap();
+    let op = |code, if_true, if_false, k| Instruction::new(code, if_true, if_false, k);
+    let allows_by_argument = vec![
+        op(0x20, 0, 0, 32),
+        op(0x15, 0, 1, 7),
+        op(0x06, 0, 0, ALLOW),
+        op(0x06, 0, 0, 0x8000_0000),
+    ];
+    let ends = vec![op(0x06, 0, 0, 0x8000_0000)];
+    let all_but_one = vec![
+        op(0x20, 0, 0, 16),
+        op(0x15, 1, 0, 1),
+        op(0x06, 0, 0, ALLOW),
+        op(0x06, 0, 0, 0x8000_0000),
+    ];
+    let of = |filters: &[Vec<Instruction>]| of_call(filters, &[], 8, number);
+    let ended = of(&[allows_by_argument.clone(), ends]);
+    assert_eq!((ended.different, ended.tried), (0, 1));
+    let found = of(&[allows_by_argument.clone(), all_but_one]);
+    assert!(found.different > 0 && found.tried > 1, "{found:?}");
+    assert!(of(&[allows_by_argument]).different > 0);
 }

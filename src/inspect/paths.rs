@@ -5,9 +5,9 @@
 
 use std::ops::ControlFlow;
 
-use jailed::manifest::{Instruction, SeccompData};
+use jailed::manifest::Instruction;
 
-use super::bpf::{FIRST_ARG, WORDS, with_word};
+use super::bpf::{Call, FIRST_ARG, WORDS};
 
 /// More ways than any filter of ours has for one number.
 const MOST: usize = 20_000;
@@ -41,7 +41,7 @@ impl Test {
 
 /// Calls like `base` but for their arguments: the least and the greatest for each way through `filter`.
 #[must_use]
-pub(super) fn samples(filter: &[Instruction], base: &SeccompData) -> Vec<SeccompData> {
+pub(super) fn samples(filter: &[Instruction], base: &Call) -> Vec<Call> {
     let mut walk = Walk {
         filter,
         base,
@@ -55,9 +55,9 @@ pub(super) fn samples(filter: &[Instruction], base: &SeccompData) -> Vec<Seccomp
 
 struct Walk<'a> {
     filter: &'a [Instruction],
-    base: &'a SeccompData,
+    base: &'a Call,
     ways: usize,
-    samples: Vec<SeccompData>,
+    samples: Vec<Call>,
 }
 
 impl Walk<'_> {
@@ -104,7 +104,7 @@ impl Walk<'_> {
                 Some(value) => test.of(value) == holds,
                 None => {
                     let fact = Fact { index, test, holds };
-                    value(facts.iter().chain([&fact]), index, false).is_some()
+                    value(facts, Some(&fact), index, false).is_some()
                 }
             };
             match (known(true), known(false)) {
@@ -137,8 +137,8 @@ impl Walk<'_> {
         for is_greatest in [false, true] {
             let mut call = *self.base;
             for index in FIRST_ARG..WORDS {
-                if let Some(value) = value(facts.iter(), index, is_greatest) {
-                    call = with_word(&call, index, value);
+                if let Some(value) = value(facts, None, index, is_greatest) {
+                    call = call.with(index, value);
                 }
             }
             self.samples.push(call);
@@ -153,44 +153,56 @@ impl Walk<'_> {
 }
 
 /// Number and convention are given.
-const fn head(base: &SeccompData, index: usize) -> Option<u32> {
+const fn head(base: &Call, index: usize) -> Option<u32> {
     match index {
-        0 => Some(base.number),
-        1 => Some(base.arch),
+        0 => Some(base.number()),
+        1 => Some(base.arch()),
         _ => None,
     }
 }
 
-/// The least or greatest value of word `index` of which all of `facts` hold, among those at which one of them changes.
-fn value<'a>(
-    facts: impl Iterator<Item = &'a Fact>,
-    index: usize,
-    is_greatest: bool,
-) -> Option<u32> {
-    let own: Vec<&Fact> = facts.filter(|fact| fact.index == index).collect();
-    let mut candidates = vec![0, u32::MAX];
-    let mut forbidden = 0;
-    for Fact { test, holds, .. } in &own {
-        match *test {
+/// The least or greatest value of word `index` of which all of `facts` and `one` more hold, among those at which one of them
+/// changes. Asked for each branch of each way, so it takes no memory.
+fn value(facts: &[Fact], one: Option<&Fact>, index: usize, is_greatest: bool) -> Option<u32> {
+    let own = || facts.iter().chain(one).filter(|fact| fact.index == index);
+    let ends = [0, u32::MAX];
+    if own().next().is_none() {
+        return Some(if is_greatest { u32::MAX } else { 0 });
+    }
+    let forbidden = own().fold(0, |bits, fact| match fact.test {
+        Test::AnyOf(mask) if !fact.holds => bits | mask,
+        _ => bits,
+    });
+    let fits = |value: u32| own().all(|fact| fact.test.of(value) == fact.holds);
+    let mut best = None;
+    let mut add = |candidate: u32| {
+        let is_better = best.is_none_or(|best| match is_greatest {
+            true => candidate > best,
+            false => candidate < best,
+        });
+        if is_better && fits(candidate) {
+            best = Some(candidate);
+        }
+    };
+    // What is left of each where bits must not be set, too.
+    let mut both = |candidate: u32| {
+        add(candidate);
+        add(candidate & !forbidden);
+    };
+    ends.into_iter().for_each(&mut both);
+    for fact in own() {
+        match fact.test {
             Test::Equal(k) | Test::Above(k) | Test::AtLeast(k) => {
-                candidates.extend([k.wrapping_sub(1), k, k.wrapping_add(1)]);
+                [k.wrapping_sub(1), k, k.wrapping_add(1)]
+                    .into_iter()
+                    .for_each(&mut both);
             }
             Test::AnyOf(mask) => {
-                candidates.extend([mask, !mask, mask & mask.wrapping_neg()]);
-                if !holds {
-                    forbidden |= mask;
-                }
+                [mask, !mask, mask & mask.wrapping_neg()]
+                    .into_iter()
+                    .for_each(&mut both);
             }
         }
     }
-    // What is left of each where bits must not be set.
-    let trimmed: Vec<u32> = candidates.iter().map(|c| c & !forbidden).collect();
-    candidates.extend(trimmed);
-    let fits = |value: &u32| own.iter().all(|fact| fact.test.of(*value) == fact.holds);
-    let fitting = candidates.into_iter().filter(fits);
-    if is_greatest {
-        fitting.max()
-    } else {
-        fitting.min()
-    }
+    best
 }

@@ -114,14 +114,22 @@ impl Cgroup {
         })
     }
 
+    /// Has `supervisor` hold as many tasks as `pids_max` says.
+    ///
+    /// # Errors
+    /// `cgroup-unusable`.
+    pub fn limit_tasks(&self, pids_max: &str) -> Result<(), Report> {
+        let folder = self.folder.join(Member::Supervisor.name());
+        write(&folder.join("pids.max"), pids_max).map_err(|failed| unusable(&self.folder, &failed))
+    }
+
     /// Takes the limits off `supervisor`.
     ///
     /// # Errors
     /// `cgroup-unusable`.
     #[cfg(feature = "breakout")]
     pub fn lift_own_limits(&self) -> Result<(), Report> {
-        let folder = self.folder.join(Member::Supervisor.name());
-        write(&folder.join("pids.max"), "max").map_err(|failed| unusable(&self.folder, &failed))
+        self.limit_tasks("max")
     }
 
     fn dissolve(&self) -> Result<(), Failed> {

@@ -67,7 +67,7 @@ pub fn settings(size: &Size) -> Vec<Setting> {
         is_optional: false,
         why,
     };
-    let pids = |member| threads(member, size).to_string();
+    let pids = |role| tasks(role, size.vcpus).to_string();
     let memory = |bytes: u64| bytes.to_string();
     let all_at_once = "what is short of memory ends whole";
     vec![
@@ -91,8 +91,8 @@ pub fn settings(size: &Size) -> Vec<Setting> {
         must(
             supervisor,
             "pids.max",
-            pids(Member::Supervisor),
-            "S and K, neither of which starts a thread; V and D start in cgroups of their own",
+            BOTH.to_owned(),
+            "S and K, neither of which starts a thread once the guest is built; V and D start in cgroups of their own",
         ),
         must(
             supervisor,
@@ -110,7 +110,7 @@ pub fn settings(size: &Size) -> Vec<Setting> {
         must(
             vcpu,
             "pids.max",
-            pids(Member::Vcpu),
+            pids(Role::Vcpu),
             "one a vCPU, and one of KVM's from Linux 6.13 on",
         ),
         must(
@@ -129,7 +129,7 @@ pub fn settings(size: &Size) -> Vec<Setting> {
         must(
             device,
             "pids.max",
-            pids(Member::Device),
+            pids(Role::Device),
             "one that answers and one that watches",
         ),
         must(
@@ -141,14 +141,11 @@ pub fn settings(size: &Size) -> Vec<Setting> {
     ]
 }
 
-/// How many tasks the cgroup of a member holds at most: of `supervisor`, the two processes S and K.
-const fn threads(member: Member, size: &Size) -> u32 {
-    match member {
-        Member::Supervisor => 2,
-        Member::Device => tasks(Role::Device, size.vcpus),
-        Member::Vcpu => tasks(Role::Vcpu, size.vcpus),
-    }
-}
+/// `pids.max` of S and K while the guest is built: threads that make RAM, sixteen at most, that wait for a function each, and
+/// the two.
+pub(super) const WHILE_BUILT: &str = "64";
+/// The same at all other times: neither starts a thread.
+pub(super) const BOTH: &str = "2";
 
 #[cfg(test)]
 mod tests {

@@ -179,6 +179,27 @@ impl Jail {
         settings(&self.size)
     }
 
+    /// Does `work` with room for the keeper's threads, which make RAM and wait for devices; before and after it S and K may have
+    /// none. Nothing hostile runs yet: V and D are started later, S cannot start a thread, and the inspection reads that the limit
+    /// is back.
+    ///
+    /// # Errors
+    /// Those of `work`; `cgroup-unusable`.
+    pub fn with_threads<T, E: From<Report>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let Some(cgroup) = &self.cgroup else {
+            return work();
+        };
+        cgroup.limit_tasks(limits::WHILE_BUILT)?;
+        let done = work();
+        let limited = cgroup.limit_tasks(limits::BOTH);
+        let done = done?;
+        limited?;
+        Ok(done)
+    }
+
     /// Takes the limits off the keeper's own cgroup: processes that are started without a cgroup of their own are in it.
     ///
     /// # Errors

@@ -157,12 +157,17 @@ impl Keeper<'_> {
         // Device files exist only now, and the host may have changed meanwhile: all checks again, before and after opening.
         let interface = again(plan, &replan, Anew::DevicesAndMemory)?.interface;
         stats.interface = interface.to_string();
-        let space = assigned.open(interface)?;
-        again(plan, &replan, Anew::Devices)?;
+        let mut opened = || {
+            let space = assigned.open(interface)?;
+            again(plan, &replan, Anew::Devices)?;
+            stats.step("assigned", log);
+            Ok(space)
+        };
+        let root = &options.root;
+        let (space, ram) =
+            jail.with_threads(|| Ram::create_beside(plan, root, log, &mut opened))?;
         drop(replan);
-        stats.step("assigned", log);
-
-        let ram = tenant.ram.insert(Ram::create(plan, &options.root, log)?);
+        let ram = tenant.ram.insert(ram);
         crash::point(Step::RamMade);
         stats.step("ram", log);
         let opened = assigned.opened()?;
@@ -171,7 +176,7 @@ impl Keeper<'_> {
         if let Some(space) = space {
             stats.dma = space.map_and_seal(plan, ram, files, assigned, &opened, log)?;
         }
-        ram.forget_view()?;
+        jail.with_threads(|| ram.forget_view())?;
         stats.step("sealed", log);
 
         assigned.leases_in_use(&options.state)?;

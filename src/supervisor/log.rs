@@ -1,8 +1,8 @@
 //! What the operator is told while a guest runs: one line an event, on standard error, with the time since the start.
 
 use std::{
-    cell::RefCell,
     io::Write,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ pub(super) struct Log {
     start: Instant,
     is_quiet: bool,
     /// The lines, for who wants them at the end.
-    kept: Option<RefCell<Vec<String>>>,
+    kept: Option<Mutex<Vec<String>>>,
 }
 
 impl Log {
@@ -34,7 +34,7 @@ impl Log {
     #[must_use]
     pub(super) fn keeping(guest: &str, is_silent: bool) -> Self {
         Self {
-            kept: Some(RefCell::default()),
+            kept: Some(Mutex::default()),
             ..Self::new(guest, is_silent)
         }
     }
@@ -42,13 +42,16 @@ impl Log {
     /// The lines that were kept.
     #[must_use]
     pub(super) fn into_lines(self) -> Vec<String> {
-        self.kept.map(RefCell::into_inner).unwrap_or_default()
+        let lines = self.kept.map(Mutex::into_inner);
+        let lines = lines.map(|lines| lines.unwrap_or_else(PoisonError::into_inner));
+        lines.unwrap_or_default()
     }
 
     /// Writes one line that no option silences: what an operator accepted must be seen at every start.
     pub(super) fn warn(&self, line: &str) {
         if let Some(kept) = &self.kept {
-            kept.borrow_mut().push(line.to_owned());
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push(line.to_owned());
             if self.is_quiet {
                 return;
             }

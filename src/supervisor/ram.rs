@@ -3,6 +3,8 @@
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Instant,
 };
 
@@ -18,7 +20,11 @@ use super::{
     pages::Pages,
     parallel::{self, Hand, Progress},
 };
-use crate::{plan::Plan, spec::HugepageSize, sys::map::Mapping};
+use crate::{
+    plan::Plan,
+    spec::HugepageSize,
+    sys::{map::Mapping, thrift},
+};
 
 /// What one call writes: this often the same zeroes, which stay in the processor's cache.
 static ZEROES: [u8; 16 << 10] = [0; 16 << 10];
@@ -32,12 +38,54 @@ pub(super) struct Ram {
     pages: Pages,
 }
 
+/// The stack of the thread that makes RAM beside the work of another.
+const STACK_BYTES: usize = 128 << 10;
+
 impl Ram {
+    /// Makes the plan's RAM on a thread of its own, while this one does `meanwhile`: a device that is opened sleeps a tenth of a
+    /// second in the kernel, and needs no RAM before it is mapped. Where `meanwhile` fails, its error is the one that is
+    /// told, and RAM is not made to its end.
+    ///
+    /// On entry: one thread. On exit: one thread, whatever came of both.
+    ///
+    /// # Errors
+    /// Those of `meanwhile`; [`Fault::Memory`], with `ENOMEM` where the host has not that much memory or huge pages.
+    pub(super) fn create_beside<T>(
+        plan: &Plan,
+        root: &SysRoot,
+        log: &Log,
+        meanwhile: impl FnOnce() -> Result<T, Fault>,
+    ) -> Result<(T, Self), Fault> {
+        // The thread has no heap of its own, which would stay behind.
+        thrift::keep_one_heap();
+        let is_wanted = AtomicBool::new(true);
+        let make = || Self::create(plan, root, log, &is_wanted);
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().stack_size(STACK_BYTES);
+            // Where no thread is to be had, it is made afterwards.
+            let making = builder.spawn_scoped(scope, make).ok();
+            let done = meanwhile();
+            is_wanted.store(done.is_ok(), Ordering::Relaxed);
+            // Also where `meanwhile` has failed: the end of the scope does not wait until the thread itself is gone.
+            let made = making.map(|making| {
+                let ended = making.join();
+                ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            let done = done?;
+            Ok((done, made.unwrap_or_else(make)?))
+        })
+    }
+
     /// Makes the plan's RAM: zeroed, of a size that can neither grow nor shrink, all of it present.
     ///
     /// # Errors
-    /// [`Fault::Memory`]; `ENOMEM` where the host has not that much memory or huge pages.
-    pub(super) fn create(plan: &Plan, root: &SysRoot, log: &Log) -> Result<Self, Fault> {
+    /// [`Fault::Memory`]; `ENOMEM` where the host has not that much memory or huge pages; `EINTR` once it is not wanted.
+    fn create(
+        plan: &Plan,
+        root: &SysRoot,
+        log: &Log,
+        is_wanted: &AtomicBool,
+    ) -> Result<Self, Fault> {
         let memory = &plan.memory;
         let at = |doing: &'static str| move |error: io::Error| Fault::Memory { doing, error };
         let file =
@@ -58,7 +106,8 @@ impl Ram {
         if let Pages::Small { why } = &pages {
             log.say(&format!("RAM is in pages of 4 KiB: {why}"));
         }
-        populate(&file, &view, &pages, parallel::processors(), log)
+        let threads = parallel::processors();
+        populate(&file, &view, &pages, threads, log, is_wanted)
             .map_err(at("making RAM present"))?;
         Ok(Self {
             file,
@@ -107,6 +156,7 @@ fn populate(
     pages: &Pages,
     threads: usize,
     log: &Log,
+    is_wanted: &AtomicBool,
 ) -> io::Result<()> {
     let page_bytes = usize::try_from(pages.len_bytes()).map_err(io::Error::other)?;
     let (start, all) = (Instant::now(), view.len_bytes());
@@ -121,6 +171,7 @@ fn populate(
         view.forget_use()?;
     }
     let work = |hand, from, len| match hand {
+        _ if !is_wanted.load(Ordering::Relaxed) => Err(io::ErrorKind::Interrupted.into()),
         Hand::Own if is_small => write_zeroes(file, from, len),
         Hand::Own | Hand::Helper => view.populate(from, len),
     };
@@ -199,7 +250,7 @@ mod tests {
             let (file, view) = view(len);
             assert_eq!(present(&file), 0);
             let log = Log::keeping("test", true);
-            populate(&file, &view, &pages, threads, &log).unwrap();
+            populate(&file, &view, &pages, threads, &log, &AtomicBool::new(true)).unwrap();
             assert_eq!(present(&file), len as u64, "{pages:?} {threads}");
             let mut last = [1; 4096];
             rustix::io::pread(&file, &mut last, (len - 4096) as u64).unwrap();
@@ -209,6 +260,18 @@ mod tests {
             let mut ram = Ram { file, view, pages };
             ram.forget_view().unwrap();
             assert_eq!(present(&ram.file), len as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_not_made_present() {
+        let log = Log::keeping("test", true);
+        let unwanted = AtomicBool::new(false);
+        for pages in [Pages::Large, small()] {
+            let (file, view) = view(192 << 20);
+            let error = populate(&file, &view, &pages, 2, &log, &unwanted).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+            assert_eq!(present(&file), 0);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::{
     hint::black_box,
     io::{self, Write as _},
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -50,7 +51,7 @@ fn made(pages: &Pages, threads: usize) -> Option<Duration> {
     let mut made = Ok(());
     let mut ram = None;
     let took = took(|| {
-        made = populate(&file, &view, pages, threads, &log);
+        made = populate(&file, &view, pages, threads, &log, &AtomicBool::new(true));
         let (view, pages) = (Some(view), pages.clone());
         let ram = ram.insert(Ram { file, view, pages });
         ram.forget_view().unwrap();

@@ -171,7 +171,7 @@ fn value(facts: &[Fact], one: Option<&Fact>, index: usize, is_greatest: bool) ->
     }
     let forbidden = own().fold(0, |bits, fact| match fact.test {
         Test::AnyOf(mask) if !fact.holds => bits | mask,
-        _ => bits,
+        Test::AnyOf(_) | Test::Equal(_) | Test::Above(_) | Test::AtLeast(_) => bits,
     });
     let fits = |value: u32| own().all(|fact| fact.test.of(value) == fact.holds);
     let mut best = None;

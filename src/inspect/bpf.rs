@@ -132,6 +132,12 @@ impl Call {
         }
     }
 
+    /// Word `index` of it.
+    #[must_use]
+    pub(super) fn word(&self, index: usize) -> Option<u32> {
+        self.0.get(index).copied()
+    }
+
     /// Its number.
     #[must_use]
     pub(super) const fn number(&self) -> u32 {
@@ -335,7 +341,7 @@ fn run(
         };
         // What filters are made of, by the shortest way; `step` would do the same.
         let skip = match instruction.code {
-            LOAD_WORD => {
+            code::LOAD_WORD => {
                 if stop.is_some_and(|stop| usize::try_from(instruction.operand) == Ok(stop)) {
                     return Stand::At(machine.registers(at));
                 }
@@ -345,7 +351,7 @@ fn run(
                 }
                 0
             }
-            JUMP_IF_EQUAL => {
+            code::JUMP_IF_EQUAL => {
                 machine.note(instruction.operand);
                 let holds = machine.a == instruction.operand;
                 u32::from(if holds {
@@ -354,8 +360,8 @@ fn run(
                     instruction.if_false
                 })
             }
-            JMP => instruction.operand,
-            RET => break Some(instruction.operand),
+            code::JUMP => instruction.operand,
+            code::RETURN => break Some(instruction.operand),
             _ => match machine.step(*instruction) {
                 None => break None,
                 Some(Next::Return(value)) => break Some(value),
@@ -390,8 +396,23 @@ const LEN: u16 = 0x80;
 const X: u16 = 0x08;
 const RET_A: u16 = 0x10;
 const TXA: u16 = 0x80;
-const LOAD_WORD: u16 = LD | ABS;
-const JUMP_IF_EQUAL: u16 = JMP | 0x10;
+/// What most filters are made of: whole codes, all with a constant.
+pub(super) mod code {
+    /// A word of the call.
+    pub(crate) const LOAD_WORD: u16 = super::LD | super::ABS;
+    /// To the instruction that many behind the next.
+    pub(crate) const JUMP: u16 = super::JMP;
+    /// A jump where A is the constant.
+    pub(crate) const JUMP_IF_EQUAL: u16 = super::JMP | 0x10;
+    /// A jump where A is more.
+    pub(crate) const JUMP_IF_ABOVE: u16 = super::JMP | 0x20;
+    /// A jump where A is not less.
+    pub(crate) const JUMP_IF_AT_LEAST: u16 = super::JMP | 0x30;
+    /// A jump where A has one of the bits.
+    pub(crate) const JUMP_IF_BITS: u16 = super::JMP | 0x40;
+    /// The end, with the constant as the answer.
+    pub(crate) const RETURN: u16 = super::RET;
+}
 /// The size of what seccomp shows a filter.
 const DATA_BYTES: u32 = 64;
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jailed::manifest::{ARCH, Check, Instruction, Operand, Rule, SeccompData, X32};
 
 use super::{
+    alike::Alike,
     bpf::{self, Call, Compared, FIRST_ARG, Judged, Stand, Verdict, WORDS},
     names, paths,
 };
@@ -68,22 +69,16 @@ pub(super) fn compare(
     agreement: Agreement,
 ) -> Comparison {
     let mut trial = Trial::new(filters, rules, agreement);
-    for number in 0..NUMBERS {
-        trial.call(number, behind);
-    }
+    trial.calls(behind);
     // Last what nobody calls by mistake, so that it fills no list.
     let x32 = (0..NUMBERS).map(|number| number | X32);
-    for number in x32.chain([NUMBERS, 0x8000_0000, u32::MAX]) {
-        trial.without_arguments(&call(number, ARCH));
-    }
+    trial.without_rules(x32.chain([NUMBERS, 0x8000_0000, u32::MAX]), ARCH);
     for arch in OTHER_ARCHES {
-        if trial.without_arguments(&call(0, arch)) & NUMBER == 0 {
+        if trial.without_arguments(&call(0, arch)).words & NUMBER == 0 {
             // What decided was the convention: the same for all numbers.
             continue;
         }
-        for number in (1..NUMBERS).chain([X32, u32::MAX]) {
-            trial.without_arguments(&call(number, arch));
-        }
+        trial.without_rules((1..NUMBERS).chain([X32, u32::MAX]), arch);
     }
     trial.found
 }
@@ -93,9 +88,7 @@ pub(super) fn compare(
 #[must_use]
 pub(super) fn reachable(filters: &[Vec<Instruction>]) -> BTreeSet<u32> {
     let mut trial = Trial::new(filters, &[], Agreement::NoMore);
-    for number in 0..NUMBERS {
-        trial.call(number, 0);
-    }
+    trial.calls(0);
     trial.found.reachable
 }
 
@@ -132,6 +125,19 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// Tries all calls of this processor's own convention.
+    fn calls(&mut self, behind: u32) {
+        let has_rule: BTreeSet<u32> = self.rules.iter().map(|rule| rule.call).collect();
+        let mut known = None;
+        for number in 0..NUMBERS {
+            if has_rule.contains(&number) {
+                self.call(number, behind);
+            } else {
+                self.without_rule(&call(number, ARCH), &mut known);
+            }
+        }
+    }
+
     /// Tries the call `number` with everything that may matter to it.
     fn call(&mut self, number: u32, behind: u32) {
         let rules = self.rules.iter();
@@ -143,17 +149,42 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Tries a call that no rule is about: one question, unless the filter looks at an argument. Gives the words that it
-    /// looked at.
-    fn without_arguments(&mut self, call: &Call) -> u16 {
+    /// Tries a call that no rule is about. Of numbers that go the same way through the filters one goes it for all, where none of
+    /// the filters looks at an argument on it: `known` is the last such way.
+    fn without_rule(&mut self, call: &Call, known: &mut Option<(Alike, Verdict)>) {
+        let is_known = |(alike, _): &&(Alike, Verdict)| alike.has(call.number());
+        if let Some((_, verdict)) = known.as_ref().filter(is_known) {
+            let verdict = *verdict;
+            self.settle(call, verdict);
+            return;
+        }
+        let Judged { verdict, words } = self.without_arguments(call);
+        if words & ARGUMENTS == 0
+            && let Some(alike) = Alike::of(self.filters, call).filter(Alike::is_range)
+        {
+            *known = Some((alike, verdict));
+        }
+    }
+
+    /// The same for many.
+    fn without_rules(&mut self, numbers: impl Iterator<Item = u32>, arch: u32) {
+        let mut known = None;
+        for number in numbers {
+            self.without_rule(&call(number, arch), &mut known);
+        }
+    }
+
+    /// Tries a call that no rule is about: one question, unless the filter looks at an argument. Gives the answer to the first.
+    fn without_arguments(&mut self, call: &Call) -> Judged {
         self.compared.clear();
-        let words = self.one(call);
+        let judged = self.one(call);
+        let words = judged.words;
         // Nothing undoes the end of a process: where one filter ends it without a look at an argument, none matters.
         if words & ARGUMENTS != 0 && !bpf::is_ended_by_one(self.filters, call, ARGUMENTS) {
             self.vary(call, &BTreeMap::new());
             self.ways(call);
         }
-        words
+        judged
     }
 
     /// Takes every way through the filters once.
@@ -255,11 +286,11 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// Asks both about one call; the words that the filter looked at.
-    fn one(&mut self, call: &Call) -> u16 {
-        let Judged { verdict, words } = bpf::judge(self.filters, call, &mut self.compared);
-        self.settle(call, verdict);
-        words
+    /// Asks both about one call; the filters' answer.
+    fn one(&mut self, call: &Call) -> Judged {
+        let judged = bpf::judge(self.filters, call, &mut self.compared);
+        self.settle(call, judged.verdict);
+        judged
     }
 
     /// Holds the filters' verdict on one call against the rules.

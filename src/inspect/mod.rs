@@ -8,6 +8,7 @@
 //! hold a guest with much memory for long: a seal is for good, so what was sealed then is sealed now, and a mapping that is
 //! not the same as then counts as not sealed. Judging comes after, when they run again.
 
+mod alike;
 mod bpf;
 mod compare;
 mod expected;

@@ -45,7 +45,8 @@ pub(crate) fn kernel_answer(
     }
 }
 
-/// A child that sleeps under `filters`, the first installed first.
+/// A child that sleeps under `filters`, the first installed first: not one that is on its way there, with files of its loader
+/// that come and go.
 pub(crate) fn sleeper(filters: &[Vec<Instruction>]) -> io::Result<Child> {
     let filters = filters.to_vec();
     let mut command = Command::new("/bin/sleep");
@@ -53,10 +54,19 @@ pub(crate) fn sleeper(filters: &[Vec<Instruction>]) -> io::Result<Child> {
     let in_child = move || filters.iter().try_for_each(|filter| install(filter));
     // SAFETY: the closure allocates nothing and makes system calls only.
     unsafe { command.pre_exec(in_child) };
-    command.spawn()
+    let mut child = command.spawn()?;
+    let call = format!("/proc/{}/syscall", child.id());
+    let sleep = format!("{} ", libc::SYS_clock_nanosleep);
+    while !std::fs::read_to_string(&call)?.starts_with(&sleep) {
+        if let Some(status) = child.try_wait()? {
+            return Err(io::Error::other(format!("it has ended: {status}")));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    Ok(child)
 }
 
-/// A child that waits for two seconds on a futex of its own, under `filters` and at `place`, and then ends with 7.
+/// A child that waits for six seconds, long enough to be looked at on a busy machine, on a futex of its own, under `filters` and at `place`, and then ends with 7.
 pub(crate) fn timed_wait(filters: &[Vec<Instruction>], place: usize) -> io::Result<libc::pid_t> {
     const PAGE_BYTES: usize = 4096;
     // SAFETY: the child makes system calls only, and ends without coming back.
@@ -76,7 +86,7 @@ pub(crate) fn timed_wait(filters: &[Vec<Instruction>], place: usize) -> io::Resu
     // SAFETY: a fresh mapping where nothing is.
     let word = unsafe { libc::mmap(place, PAGE_BYTES, protection, flags, -1, 0) };
     let limit = libc::timespec {
-        tv_sec: 2,
+        tv_sec: 6,
         tv_nsec: 0,
     };
     let is_ready = filters.iter().all(|filter| install(filter).is_ok());

@@ -29,6 +29,15 @@ pub struct Tracee {
     is_attached: bool,
 }
 
+/// What a thread has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// It stands still, with this status.
+    Stopped(libc::c_int),
+    /// It is no more.
+    Ended,
+}
+
 impl Tracee {
     /// Begins to trace thread `tid` of process `pid`, and makes it stand still.
     ///
@@ -89,8 +98,8 @@ impl Tracee {
         let mut waited = Duration::ZERO;
         while waited < PATIENCE {
             match self.changed(libc::WEXITED) {
-                Ok(None) => {}
-                Ok(Some(_)) => return Ok(()),
+                Ok(None | Some(News::Stopped(_))) => {}
+                Ok(Some(News::Ended)) => return Ok(()),
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -124,7 +133,7 @@ impl Tracee {
         let mut waited = Duration::ZERO;
         loop {
             // Without WEXITED: who ends while it is looked at is left to its parent, who wants to know how.
-            if let Some(status) = self.changed(libc::WSTOPPED)? {
+            if let Some(News::Stopped(status)) = self.changed(libc::WSTOPPED)? {
                 let is_ours = status & PTRACE_EVENT_STOP != 0;
                 return Ok(if is_ours {
                     0
@@ -132,7 +141,8 @@ impl Tracee {
                     usize::try_from(status).unwrap_or(0)
                 });
             }
-            if self.changed(libc::WEXITED | libc::WNOWAIT)?.is_some() {
+            // It may have stopped since, which is told here, too: the next round takes note of it.
+            if self.changed(libc::WEXITED | libc::WNOWAIT)? == Some(News::Ended) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
             if waited >= PATIENCE {
@@ -143,8 +153,11 @@ impl Tracee {
         }
     }
 
-    /// Its status, where there is news of the kinds in `flags`; does not wait for any.
-    fn changed(&self, flags: libc::c_int) -> io::Result<Option<libc::c_int>> {
+    /// News of the kinds in `flags`, where there are any, and of a stop, whatever is in `flags`: of a traced thread the kernel tells
+    /// those always. Does not wait.
+    ///
+    /// *Source:* `kernel/exit.c` (v6.12), `wait_task_stopped`.
+    fn changed(&self, flags: libc::c_int) -> io::Result<Option<News>> {
         let id = libc::id_t::try_from(self.tid).map_err(io::Error::other)?;
         // SAFETY: `siginfo_t` is plain numbers, of which all zeros are a value.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -157,8 +170,14 @@ impl Tracee {
                 _ => error,
             });
         }
-        // SAFETY: the kernel has filled in the fields of SIGCHLD.
-        Ok((info.si_signo == libc::SIGCHLD).then(|| unsafe { info.si_status() }))
+        if info.si_signo != libc::SIGCHLD {
+            return Ok(None);
+        }
+        Ok(Some(match info.si_code {
+            libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED => News::Ended,
+            // SAFETY: the kernel has filled in the fields of SIGCHLD.
+            _ => News::Stopped(unsafe { info.si_status() }),
+        }))
     }
 }
 
@@ -277,6 +296,45 @@ mod tests {
         let stopped: Vec<Tracee> = tids.iter().map(stop).collect();
         child.kill().unwrap();
         drop(stopped);
+        assert!(ends(&mut child));
+    }
+
+    /// A stop that comes between two questions is no end. Often: it is a matter of microseconds.
+    #[test]
+    fn a_thread_that_stops_late_has_not_ended() {
+        let (mut child, tids) = child_with_threads();
+        for _ in 0..300 {
+            for tid in &tids {
+                let tracee = Tracee::stop(child.id(), *tid).unwrap();
+                // Not yet taken note of, and asked only whether it has ended.
+                assert_eq!(tracee.changed(libc::WEXITED | libc::WNOWAIT).unwrap(), None);
+                tracee.release().unwrap();
+            }
+        }
+        let [tid, ..] = tids[..] else {
+            panic!("no threads")
+        };
+        let tid = libc::pid_t::try_from(tid).unwrap();
+        super::request(libc::PTRACE_SEIZE, tid, 0, 0).unwrap();
+        super::request(libc::PTRACE_INTERRUPT, tid, 0, 0).unwrap();
+        let mut tracee = Tracee {
+            tid,
+            is_leader: true,
+            signal: 0,
+            is_attached: true,
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let news = loop {
+            let news = tracee.changed(libc::WEXITED | libc::WNOWAIT).unwrap();
+            if let Some(news) = news {
+                break news;
+            }
+            assert!(Instant::now() < deadline, "it does not stop");
+        };
+        assert!(matches!(news, super::News::Stopped(_)), "{news:?}");
+        tracee.signal = tracee.wait_for_stop().unwrap();
+        tracee.release().unwrap();
+        child.kill().unwrap();
         assert!(ends(&mut child));
     }
 

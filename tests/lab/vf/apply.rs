@@ -105,11 +105,11 @@ fn drift_made_by_hand_is_found_and_repaired() {
     }
     // A controller that was taken offline, and a namespace that was given away.
     let bdf = vf("NVME_PF", 3);
-    host::shell("nvme virt-mgmt /dev/nvme0 -c 4 -a 7");
+    oracle::nvme("virt-mgmt", "-c 4 -a 7");
     expect(2, &["host", "status"]);
     expect(0, &["host", "apply", file]);
     assert_eq!(oracle::dump(), before, "{bdf} is not online again");
-    host::shell("nvme attach-ns /dev/nvme0 -n 6 -c 1");
+    oracle::nvme("attach-ns", "-n 6 -c 1");
     expect(2, &["host", "status"]);
     expect(0, &["host", "apply", file]);
     assert_eq!(oracle::dump(), before, "namespace 6 is still a VF's");

@@ -59,13 +59,13 @@ fn guest_whose_vlan_was_taken_away_does_not_live_again() {
 fn guest_that_was_given_a_foreign_namespace_does_not_live_again() {
     applied();
     let rest = oracle::dump();
-    for (command, word) in [
-        ("attach-ns /dev/nvme0 -n 6 -c", "namespace 6"),
-        ("detach-ns /dev/nvme0 -n 2 -c", "namespace 2"),
+    for (verb, nsid, word) in [
+        ("attach-ns", 6, "namespace 6"),
+        ("detach-ns", 2, "namespace 2"),
     ] {
         let guest = begun("swapped", "disk-a");
         let controller = oracle::attached(2)[0];
-        host::shell(&format!("nvme {command} {controller}"));
+        oracle::nvme(verb, &format!("-n {nsid} -c {controller}"));
         ends_with(guest, word, &rest);
     }
 }

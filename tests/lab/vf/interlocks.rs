@@ -81,11 +81,8 @@ fn login_through_the_pf_is_not_cut() {
 fn mounted_namespace_is_not_taken_away() {
     bare();
     let file = write(&host_file());
-    host::shell("nvme attach-ns /dev/nvme0 -n 2 -c 0; sleep 1");
-    let block = host::shell(
-        "for b in /sys/block/nvme0n*; do [ \"$(cat $b/nsid)\" = 2 ] && basename $b; done",
-    );
-    let block = format!("/dev/{}", block.trim());
+    oracle::nvme("attach-ns", "-n 2 -c 0");
+    let block = oracle::block(2);
     host::shell(&format!(
         "mke2fs -q {block} && mkdir -p /mnt && mount {block} /mnt"
     ));

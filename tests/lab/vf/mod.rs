@@ -77,9 +77,7 @@ pub(crate) fn bare() {
     for nsid in oracle::namespaces() {
         for controller in oracle::attached(nsid) {
             if controller != 0 {
-                host::shell(&format!(
-                    "nvme detach-ns /dev/nvme0 -n {nsid} -c {controller}"
-                ));
+                oracle::nvme("detach-ns", &format!("-n {nsid} -c {controller}"));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What other tools say of the devices.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
 
 use crate::host;
 
@@ -17,16 +17,37 @@ pub(crate) fn link(index: u32) -> String {
         .to_owned()
 }
 
+/// What nvme-cli's `verb` says of the primary controller. Its number is another one after some boots: the host has two drives.
+pub(crate) fn nvme(verb: &str, words: &str) -> String {
+    let node = host::fact("NVME_CTRL");
+    host::shell(&format!("nvme {verb} {node} {words}"))
+}
+
+/// The host's block device of a namespace that the primary has, once the kernel has found it.
+pub(crate) fn block(nsid: u32) -> String {
+    let node = host::fact("NVME_CTRL");
+    let name = node.trim_start_matches("/dev/");
+    let find = format!(
+        "for b in /sys/block/{name}n*; do [ \"$(cat $b/nsid)\" = {nsid} ] && basename $b; done; true"
+    );
+    for _ in 0..200 {
+        let found = format!("/dev/{}", host::shell(&find).trim());
+        if found != "/dev/" && Path::new(&found).exists() {
+            return found;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the host has not found namespace {nsid} of {node}");
+}
+
 /// The ids of all namespaces of the subsystem.
 pub(crate) fn namespaces() -> Vec<u32> {
-    ids(&host::shell("nvme list-ns /dev/nvme0 --all"))
+    ids(&nvme("list-ns", "--all"))
 }
 
 /// The ids of the controllers that a namespace is attached to.
 pub(crate) fn attached(nsid: u32) -> Vec<u32> {
-    ids(&host::shell(&format!(
-        "nvme list-ctrl /dev/nvme0 -n {nsid}"
-    )))
+    ids(&nvme("list-ctrl", &format!("-n {nsid}")))
 }
 
 /// The numbers behind the colons of nvme-cli's lists: `[   0]:0x1`.
@@ -40,21 +61,17 @@ fn ids(text: &str) -> Vec<u32> {
 /// Whether the part of a namespace that guests write to holds zeros, read by the host while nobody has it.
 pub(crate) fn is_zero(nsid: u32) -> bool {
     const READ: &str = "bs=64k skip=1 count=16 iflag=direct 2>/dev/null | sha256sum";
-    host::shell(&format!(
-        "nvme attach-ns /dev/nvme0 -n {nsid} -c 0; sleep 1"
-    ));
-    let block = host::shell(&format!(
-        "for b in /sys/block/nvme0n*; do [ \"$(cat $b/nsid)\" = {nsid} ] && basename $b; done; true"
-    ));
-    let sum = host::shell(&format!("dd if=/dev/{} {READ}", block.trim()));
+    let namespace = format!("-n {nsid} -c 0");
+    nvme("attach-ns", &namespace);
+    let sum = host::shell(&format!("dd if={} {READ}", block(nsid)));
     let zeros = host::shell("dd if=/dev/zero bs=64k count=16 2>/dev/null | sha256sum");
-    host::shell(&format!("nvme detach-ns /dev/nvme0 -n {nsid} -c 0"));
+    nvme("detach-ns", &namespace);
     sum == zeros
 }
 
 /// The number of a namespace's format and its size in blocks, as nvme-cli reads them.
 pub(crate) fn format(nsid: u32) -> (u64, u64) {
-    let text = host::shell(&format!("nvme id-ns /dev/nvme0 -n {nsid} --force -o json"));
+    let text = nvme("id-ns", &format!("-n {nsid} --force -o json"));
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let number = |key: &str| {
         json[key]
@@ -66,7 +83,7 @@ pub(crate) fn format(nsid: u32) -> (u64, u64) {
 
 /// Of each secondary controller with a VF: whether it is online, queues, vectors; by the number of its VF, from 1.
 pub(crate) fn secondaries() -> BTreeMap<u32, (bool, u32, u32)> {
-    let text = host::shell("nvme list-secondary /dev/nvme0 -o json");
+    let text = nvme("list-secondary", "-o json");
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let list = json
         .as_object()

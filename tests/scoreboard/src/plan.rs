@@ -42,15 +42,16 @@ const BOTH: Guest = guest(1, 1);
 #[must_use]
 pub fn wanted(case: Case, is_quick: bool, runs: u32) -> Vec<Wanted> {
     // One run by the better interface where it must be quick.
-    let few = |full: [u32; 2]| if is_quick { [1, 0] } else { full };
+    let few = if is_quick { [1, 0] } else { [runs; 2] };
     let rows = match case {
         Case::Start => start(is_quick, runs),
-        Case::Surface => vec![(NIC, few([1; 2]))],
-        Case::Calls => [NVME, NIC].map(|guest| (guest, few([2; 2]))).into(),
-        Case::Steady => [BOTH, NIC].map(|guest| (guest, few([runs, 1]))).into(),
-        Case::Life => [NVME, NIC].map(|guest| (guest, few([runs, 1]))).into(),
+        Case::Surface => vec![(NIC, few)],
+        Case::Steady => [BOTH, NIC].map(|guest| (guest, few)).into(),
+        Case::Calls | Case::Life => [NVME, NIC].map(|guest| (guest, few)).into(),
         Case::Instructions if is_quick => [NVME, NIC].map(|guest| (guest, [runs, 0])).into(),
-        Case::Instructions => vec![(NVME, [runs, 1]), (NIC, [runs, 1]), (guest(0, 4), [1, 1])],
+        Case::Instructions => [NVME, NIC, guest(0, 4)]
+            .map(|guest| (guest, [runs; 2]))
+            .into(),
         Case::Mapping => mapping(is_quick, runs),
         Case::Code => Vec::new(),
     };
@@ -73,10 +74,9 @@ fn start(is_quick: bool, runs: u32) -> Vec<(Guest, [u32; 2])> {
         ..NVME
     };
     let of_vcpus = |vcpus| Guest { vcpus, ..NVME };
-    let once = |guest| (guest, [1, 0]);
     if is_quick {
         let mut rows = vec![(NVME, [runs, 1])];
-        rows.extend([console, NIC, BOTH, guest(0, 4), of_vcpus(2)].map(once));
+        rows.extend([console, NIC, BOTH, guest(0, 4), of_vcpus(2)].map(|guest| (guest, [1, 0])));
         return rows;
     }
     let mut rows: Vec<_> = [NVME, console, NIC, BOTH]
@@ -89,18 +89,19 @@ fn start(is_quick: bool, runs: u32) -> Vec<(Guest, [u32; 2])> {
         of_vcpus(2),
         of_vcpus(4),
     ];
-    rows.extend(slopes.map(once));
+    rows.extend(slopes.map(|guest| (guest, [runs, 0])));
     rows
 }
 
-/// Sizes and pages, by the better interface.
+/// Sizes and pages; two sizes by the other interface too, which is a slope.
 fn mapping(is_quick: bool, runs: u32) -> Vec<(Guest, [u32; 2])> {
-    let (sizes, runs) = if is_quick {
-        (&GIB[..1], 1)
-    } else {
-        (&GIB[..], runs.min(3))
-    };
-    let of_size = |gib: &u32| {
+    let sizes = if is_quick { &GIB[..1] } else { &GIB[..] };
+    let of_size = |(nth, gib): (usize, &u32)| {
+        let runs = match nth {
+            _ if is_quick => [1, 0],
+            0 | 1 => [runs; 2],
+            _ => [runs, 0],
+        };
         let memory_mib = gib << 10;
         [Pages::TwoMib, Pages::Small].map(|pages| {
             let guest = Guest {
@@ -108,10 +109,10 @@ fn mapping(is_quick: bool, runs: u32) -> Vec<(Guest, [u32; 2])> {
                 pages,
                 ..NVME
             };
-            (guest, [runs, 0])
+            (guest, runs)
         })
     };
-    sizes.iter().flat_map(of_size).collect()
+    sizes.iter().enumerate().flat_map(of_size).collect()
 }
 
 #[cfg(test)]

@@ -141,10 +141,10 @@ pub fn settings(size: &Size) -> Vec<Setting> {
     ]
 }
 
-/// `pids.max` of S and K while the guest is built: threads that make RAM, sixteen at most, that wait for a function each, and
-/// the two.
-pub(super) const WHILE_BUILT: &str = "64";
-/// The same at all other times: neither starts a thread.
+/// `pids.max` of S and K while no guest runs: threads that make RAM, sixteen at most, that wait for a function each, and the
+/// two.
+pub(super) const WITH_THREADS: &str = "64";
+/// The same while one runs, and until it is inspected: neither starts a thread.
 pub(super) const BOTH: &str = "2";
 
 #[cfg(test)]

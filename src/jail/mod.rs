@@ -180,8 +180,8 @@ impl Jail {
     }
 
     /// Does `work` with room for the keeper's threads, which make RAM and wait for devices; before and after it S and K may have
-    /// none. Nothing hostile runs yet: V and D are started later, S cannot start a thread, and the inspection reads that the limit
-    /// is back.
+    /// none. Nothing hostile runs meanwhile: V and D are not started yet, or their last life is over. S cannot start a thread, and
+    /// the inspection of the next life reads that the limit is back.
     ///
     /// # Errors
     /// Those of `work`; `cgroup-unusable`.
@@ -192,12 +192,21 @@ impl Jail {
         let Some(cgroup) = &self.cgroup else {
             return work();
         };
-        cgroup.limit_tasks(limits::WHILE_BUILT)?;
+        cgroup.limit_tasks(limits::WITH_THREADS)?;
         let done = work();
         let limited = cgroup.limit_tasks(limits::BOTH);
         let done = done?;
         limited?;
         Ok(done)
+    }
+
+    /// Room for the keeper's threads from here to [`Self::close`]: no guest follows.
+    ///
+    /// # Errors
+    /// `cgroup-unusable`: what threads would do beside each other is done one after the other.
+    pub fn make_room(&self) -> Result<(), Report> {
+        let room = |cgroup: &Cgroup| cgroup.limit_tasks(limits::WITH_THREADS);
+        self.cgroup.as_ref().map_or(Ok(()), room)
     }
 
     /// Takes the limits off the keeper's own cgroup: processes that are started without a cgroup of their own are in it.

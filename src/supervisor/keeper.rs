@@ -101,6 +101,10 @@ impl Keeper<'_> {
         if let Ok(end) = &ended {
             log.say(&end.sentence());
         }
+        // The devices wait for their resets together. Without room they wait one after the other, and are given back all the same.
+        if let Some(Err(narrow)) = jail.as_ref().map(Jail::make_room) {
+            log.warn(&format!("{}: {}", narrow.what, narrow.why.join("; ")));
+        }
         let released = assigned.taken.release(&self.options.state, log);
         // Only now does no device write to it any more.
         let unwiped = tenant.wipe(self.plan, log);
@@ -253,7 +257,7 @@ impl Keeper<'_> {
             }
             stats.reboots += 1;
             log.say(&format!("the guest reboots (number {})", stats.reboots));
-            assigned.reset_for_reboot()?;
+            jail.with_threads(|| assigned.reset_for_reboot())?;
         }
     }
 

@@ -67,7 +67,7 @@ fn first_error(
 }
 
 /// Brings all of them to rest, each as [`quiesce`] does: what came of each, in their order. They wait together, since a
-/// function is given a tenth of a second to come back from its reset.
+/// function is given a tenth of a second to come back from its reset; its caller sees that the cgroup has room for a thread each.
 ///
 /// *Source:* `PCI Express Base Specification 6.0, section 6.6.2`; `pcie_flr` in `drivers/pci/pci.c (v6.12)`.
 pub(super) fn quiesce_all(devices: &[Opened], reset: Reset) -> Vec<Result<(), Error>> {

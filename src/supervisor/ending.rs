@@ -44,9 +44,9 @@ pub enum RunEnd {
     TripleFault,
     /// KVM could not run the guest on.
     KvmFailed {
-        /// `kvm_run.exit_reason`.
+        /// `kvm_run.exit_reason`, or which call failed ([`LastExit::RUN`], [`LastExit::ROUTES`], [`LastExit::KEPT_WRITES`]).
         reason: u64,
-        /// Suberror, hardware failure reason or errno.
+        /// Suberror, hardware failure reason, errno, or the word that made no sense.
         detail: u64,
         /// The vCPU.
         vcpu: u64,
@@ -131,8 +131,7 @@ impl LastWords<'_> {
             DeviceCall::Eventfd => "reading or firing an eventfd",
             DeviceCall::ErrorInterrupt | DeviceCall::RequestInterrupt => "a call",
         };
-        let errno = i32::try_from(failure.errno).unwrap_or(0);
-        (doing, Errno::new(errno).to_string())
+        (doing, errno(u64::from(failure.errno)))
     }
 }
 
@@ -231,9 +230,7 @@ impl RunEnd {
                 reason,
                 detail,
                 vcpu,
-            } => format!(
-                "the guest crashed: KVM gave up on vCPU {vcpu} (exit reason {reason}, detail {detail:#x})"
-            ),
+            } => gave_up(*reason, *detail, *vcpu),
             Self::DeviceFailed { bdf } => format!(
                 "{} failed: it reported an uncorrectable error (AER); see the kernel log",
                 device(*bdf)
@@ -274,6 +271,31 @@ impl RunEnd {
             Self::Stopped => "the operator stopped the guest".to_owned(),
         }
     }
+}
+
+/// Why a vCPU runs no more, by V's last exit.
+fn gave_up(reason: u64, detail: u64, vcpu: u64) -> String {
+    match reason {
+        LastExit::RUN => format!(
+            "the guest crashed: KVM could not run vCPU {vcpu}: {}",
+            errno(detail)
+        ),
+        LastExit::ROUTES => format!(
+            "the guest crashed: KVM did not take the routes of its interrupts (vCPU {vcpu}): {}",
+            errno(detail)
+        ),
+        LastExit::KEPT_WRITES => format!(
+            "the guest crashed: what KVM keeps of its writes to ports contradicts itself (vCPU {vcpu}, {detail:#x})"
+        ),
+        _ => format!(
+            "the guest crashed: KVM gave up on vCPU {vcpu} (exit reason {reason}, detail {detail:#x})"
+        ),
+    }
+}
+
+/// An errno's name or number, of a word that V or D left.
+fn errno(word: u64) -> String {
+    Errno::new(i32::try_from(word).unwrap_or(0)).to_string()
 }
 
 fn device(bdf: Option<Bdf>) -> String {

@@ -1,7 +1,7 @@
 use iommu::events::Access;
 use jailed::{
     handoff::Ending,
-    ring::{DeviceCall, DeviceFailure},
+    ring::{DeviceCall, DeviceFailure, LastExit},
 };
 
 use super::ending::{LastWords, Role, RunEnd};
@@ -120,4 +120,38 @@ fn a_failed_device_is_named_with_what_failed() {
     });
     let end = RunEnd::from_status(Role::Device, Ending::DeviceFailed as u8, &last);
     assert_eq!(end, RunEnd::DeviceFailed { bdf: None });
+}
+
+#[test]
+fn what_kvm_gave_up_for_is_told_apart() {
+    let told = |reason, detail| {
+        let exit = LastExit {
+            reason,
+            detail,
+            vcpu: 3,
+            reserved: 0,
+        };
+        let last = LastWords {
+            exit,
+            ..LastWords::default()
+        };
+        RunEnd::from_status(Role::Vcpu, Ending::KvmFailed as u8, &last).sentence()
+    };
+    let expected = [
+        (17, "KVM gave up on vCPU 3 (exit reason 17, detail 0xe)"),
+        (LastExit::RUN, "KVM could not run vCPU 3: EFAULT"),
+        (
+            LastExit::ROUTES,
+            "KVM did not take the routes of its interrupts (vCPU 3): EFAULT",
+        ),
+        (
+            LastExit::KEPT_WRITES,
+            "what KVM keeps of its writes to ports contradicts itself (vCPU 3, 0xe)",
+        ),
+    ];
+    for (reason, sentence) in expected {
+        assert_eq!(told(reason, 14), format!("the guest crashed: {sentence}"));
+        // An exit's number has 32 bits: it is none of those that are no exits.
+        assert_eq!(u32::try_from(reason).is_ok(), reason == 17);
+    }
 }

@@ -178,14 +178,23 @@ impl Counter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastExit {
-    /// `kvm_run.exit_reason`.
+    /// `kvm_run.exit_reason`, or one of the three below, which no exit has: its number is of 32 bits.
     pub reason: u64,
-    /// Reason's first detail: suberror, hardware entry failure reason, or errno of `KVM_RUN`.
+    /// Reason's first detail: suberror, hardware entry failure reason, errno, or the word that made no sense.
     pub detail: u64,
     /// Index of the vCPU.
     pub vcpu: u64,
     /// Not used, zero.
     pub reserved: u64,
+}
+
+impl LastExit {
+    /// No exit: `KVM_RUN` failed with an errno.
+    pub const RUN: u64 = u64::MAX;
+    /// No exit: KVM did not take the routes of interrupts, with an errno.
+    pub const ROUTES: u64 = u64::MAX - 1;
+    /// No exit: what KVM keeps of the guest's writes to ports contradicts itself, by a word of it.
+    pub const KEPT_WRITES: u64 = u64::MAX - 2;
 }
 
 /// What ended the guest: a call on a device that failed, or an interrupt of VFIO about it.

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 
 use super::kvm_abi::kept;
 use super::shared::Shared;
+use super::spin::Spin;
 use crate::machine::PAGE_BYTES;
 
 /// One write.
@@ -46,32 +47,62 @@ impl KeptWrites {
         (end <= page.size_bytes()).then_some(Self { page, start })
     }
 
-    /// Whether nothing waits, as far as a thread sees that does not hold the lock of [`Self::take`].
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.position(kept::FIRST) == self.position(kept::LAST)
+    /// Does all that waited when it was called, by `perform` under `lock`; or another thread has done it by then.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn catch_up<T>(
+        &self,
+        lock: &Spin<T>,
+        mut perform: impl FnMut(&mut T, KeptWrite),
+    ) -> Result<(), BadRing> {
+        if self.is_done() {
+            return Ok(());
+        }
+        lock.with(|held| {
+            // No more than the ring has: other vCPUs must not keep this one here.
+            for _ in 0..Self::MOST {
+                if !self.next(|write| perform(held, write))? {
+                    break;
+                }
+            }
+            Ok(())
+        })
     }
 
-    /// Takes the write that waits longest. One thread at a time.
+    /// Whether all is done that KVM had kept when this was called, as far as a thread sees that does not hold the lock: a
+    /// write which another thread is at is not done.
+    ///
+    /// The end is read first. Until the beginning is read, others only do more, so it has come to that end or gone past
+    /// it; it cannot equal that end from a round before, since fewer wait than the ring has places. The other way round,
+    /// KVM may fill a whole round in between, and one that it has just filled would look like none.
+    fn is_done(&self) -> bool {
+        let last = self.position(kept::LAST);
+        self.position(kept::FIRST) == last
+    }
+
+    /// Performs the write that waits longest; false where none does. One thread at a time.
+    ///
+    /// Who performs alone moves the beginning, so that here the positions may be read in any order.
     ///
     /// # Errors
     /// The ring contradicts itself, or has what KVM was never told to keep.
-    pub fn take(&self) -> Result<Option<KeptWrite>, BadRing> {
-        let (first, last) = (self.position(kept::FIRST), self.position(kept::LAST));
+    fn next(&self, perform: impl FnOnce(KeptWrite)) -> Result<bool, BadRing> {
+        let (last, first) = (self.position(kept::LAST), self.position(kept::FIRST));
         for position in [first, last] {
             if position >= kept::ENTRIES {
                 return Err(BadRing(u64::from(position)));
             }
         }
         if first == last {
-            return Ok(None);
+            return Ok(false);
         }
-        let write = self.entry(first)?;
-        // From here on KVM may write over the entry.
+        perform(self.entry(first)?);
+        // Only now: who reads it without the lock takes what is before it for done. And KVM may write over the entry.
         self.page
             .word(self.start + kept::FIRST)
             .store((first + 1) % kept::ENTRIES, Ordering::Release);
-        Ok(Some(write))
+        Ok(true)
     }
 
     /// The entry at a position below [`kept::ENTRIES`].

@@ -31,7 +31,7 @@ pub struct Guest {
     pub vcpus: [Option<Vcpu>; MAX_VCPUS],
     /// Where vectors go. Never locked together with `uart`.
     pub routes: Spin<Routes>,
-    /// What the guest wrote to ports without an exit. It is taken under the lock of `uart`.
+    /// What the guest wrote to ports without an exit. It is done under the lock of `uart`.
     pub kept: KeptWrites,
     /// The console's registers.
     pub uart: Spin<Uart>,
@@ -104,7 +104,7 @@ impl Thread {
             Exit::SystemEvent(CRASH) => Err(Ending::Panicked),
             Exit::SystemEvent(event) => Err(self.failed(SYSTEM_EVENT, u64::from(event))),
             Exit::Failed { reason, detail } => Err(self.failed(u64::from(reason), detail)),
-            Exit::CallFailed(errno) => Err(self.failed(u64::MAX, u64::from(errno.0))),
+            Exit::CallFailed(errno) => Err(self.failed(LastExit::RUN, u64::from(errno.0))),
         }
     }
 
@@ -120,31 +120,20 @@ impl Thread {
     }
 
     /// Does what the guest wrote to ports without an exit, before the exit is answered: it sees an order of its accesses
-    /// in which each of a vCPU's comes after those before it.
+    /// in which each of a vCPU's comes after those before it. An end is an exit as any other: what led to it is done.
     fn catch_up(&self) -> Result<(), Ending> {
-        // What another vCPU writes from here on is its own to find, or the next one's that asks V.
-        if self.guest.kept.is_empty() {
-            return Ok(());
-        }
         let line = &self.guest.ring;
-        let done = self.guest.uart.with(|uart| {
-            // No more than the ring has: other vCPUs must not keep this one here.
-            for _ in 0..KeptWrites::MOST {
-                let Some(write) = self.guest.kept.take()? else {
-                    break;
-                };
-                let [value, ..] = write.value.to_le_bytes();
-                let port = self.port(write.port, write.size_bytes);
-                if let Some(ending) = port.write(value, uart, line) {
-                    return Ok(Some(ending));
-                }
-            }
-            Ok(None)
+        let mut ending = None;
+        let done = self.guest.kept.catch_up(&self.guest.uart, |uart, write| {
+            let [value, ..] = write.value.to_le_bytes();
+            let port = self.port(write.port, write.size_bytes);
+            // None of these ports ends a guest; what such a write does is decided in one place all the same.
+            ending = ending.or(port.write(value, uart, line));
         });
-        match done {
-            Ok(None) => Ok(()),
-            Ok(Some(ending)) => Err(ending),
-            Err(BadRing(word)) => Err(self.failed(u64::MAX, word)),
+        match (done, ending) {
+            (Err(BadRing(word)), _) => Err(self.failed(LastExit::KEPT_WRITES, word)),
+            (Ok(()), Some(ending)) => Err(ending),
+            (Ok(()), None) => Ok(()),
         }
     }
 
@@ -300,7 +289,7 @@ impl Thread {
                 }
                 Ok(())
             }
-            Err(errno) => Err(self.failed(u64::MAX, u64::from(errno.0))),
+            Err(errno) => Err(self.failed(LastExit::ROUTES, u64::from(errno.0))),
         }
     }
 

@@ -215,6 +215,9 @@ impl Console {
                 Err(_) => self.guest_open = false,
             }
         }
+        if !self.is_target_ready() {
+            return;
+        }
         let written = match &self.target {
             Target::Off => Ok(self.unwritten.len()),
             Target::Stdio => rustix::io::write(rustix::stdio::stdout(), &self.unwritten),
@@ -230,6 +233,18 @@ impl Console {
                 self.unwritten.clear();
             }
         }
+    }
+
+    /// Whether the target takes what has been read without blocking: nothing else is heard while a write waits.
+    fn is_target_ready(&self) -> bool {
+        let target = match &self.target {
+            Target::Off => return true,
+            Target::Stdio => rustix::stdio::stdout(),
+            Target::File(file) => file.as_fd(),
+        };
+        let mut waits = [PollFd::from_borrowed_fd(target, PollFlags::OUT)];
+        // Where it cannot be asked, the write tells why.
+        poll(&mut waits, Some(&Timespec::default())) != Ok(0)
     }
 
     /// Copies the last bytes of a guest that has ended, as long as the target takes them.
@@ -251,6 +266,12 @@ impl Console {
             }
             self.copy_output();
         }
+    }
+
+    /// How many bytes the target has not taken of what was read from the guest; more may wait behind them.
+    #[must_use]
+    pub(super) fn untaken(&self) -> usize {
+        self.unwritten.len()
     }
 
     /// Copies what the operator typed, without the escapes.
@@ -322,7 +343,30 @@ impl Drop for Console {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
+
+    #[test]
+    fn a_target_that_takes_nothing_is_not_waited_for_for_ever_and_what_it_leaves_is_known() {
+        let (mut receiver, target) = io::pipe().unwrap();
+        rustix::pipe::fcntl_setpipe_size(&target, TURN_BYTES).unwrap();
+        let (host, guest) = pipes().unwrap();
+        let target = Target::File(File::from(OwnedFd::from(target)));
+        let mut console = Console::new(target, host).unwrap();
+        let text = vec![b'x'; TURN_BYTES];
+        for text in [&text[..], &b"last words"[..]] {
+            rustix::io::write(guest.both().0, text).unwrap();
+            console.copy_rest();
+        }
+        assert_eq!(console.untaken(), 10);
+        receiver.read_exact(&mut vec![0; TURN_BYTES]).unwrap();
+        console.copy_rest();
+        assert_eq!(console.untaken(), 0);
+        let mut words = [0; 10];
+        receiver.read_exact(&mut words).unwrap();
+        assert_eq!(&words, b"last words");
+    }
 
     #[test]
     fn a_guest_that_is_gone_is_not_waited_for() {

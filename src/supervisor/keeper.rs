@@ -16,6 +16,7 @@ use super::{
     Options, Replan,
     assign::Assigned,
     console::GuestEnds,
+    drain,
     ending::RunEnd,
     fault::Fault,
     files::{Files, check_kvm},
@@ -291,11 +292,23 @@ impl Keeper<'_> {
         // V first: its mappings hold the BARs open, and no vCPU may run while the device is being taken away.
         let vcpu_gone = life.vcpu.stop();
         crash::point(Step::VcpuStopped);
+        // What the guest said last is still on its way: D goes on with that, and no request comes any more.
+        let drained = match &end {
+            Ok(end) if drain::is_due(end) => drain::wait(life.device, || counters.console_left()),
+            Ok(_) | Err(_) => Ok(0),
+        };
         let device_gone = life.device.stop();
         crash::point(Step::DeviceStopped);
         let mut end = end.map_err(Fault::io("waiting for the guest"))?;
         vcpu_gone.map_err(Fault::io("stopping narrows-vcpu"))?;
         device_gone.map_err(Fault::io("stopping narrows-device"))?;
+        drained.map_err(Fault::io("waiting for the console"))?;
+        let lost = counters.console_left();
+        if lost > 0 {
+            self.log.say(&format!(
+                "the last {lost} bytes of the console are lost: they were not taken in time"
+            ));
+        }
         // A guest must not hide what its device did by ending itself.
         let rest = self
             .rest(Ask::Rest)

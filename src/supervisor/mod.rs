@@ -12,6 +12,7 @@ pub mod breakout;
 mod calls;
 mod console;
 mod dma_faults;
+mod drain;
 mod ending;
 #[cfg(test)]
 mod ending_test;

@@ -186,6 +186,12 @@ impl Watch<'_> {
             None
         });
         if asked == Ask::Finish {
+            let lost = self.console.untaken();
+            if lost > 0 {
+                self.log.say(&format!(
+                    "{lost} bytes of the console and what is behind them are lost: nobody takes them"
+                ));
+            }
             self.faults.finish(self.log);
             // What is said from here on is said to a terminal as it was.
             self.console.restore_terminal();

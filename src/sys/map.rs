@@ -182,6 +182,16 @@ impl CounterView {
         DeviceFailure::from_words([word(0), word(1), word(2)])
     }
 
+    /// How many bytes of the console D has not passed on; none where V and D say what contradicts itself.
+    #[must_use]
+    pub fn console_left(&self) -> u32 {
+        let [put, passed] = [Layout::CONSOLE_OUT_PUT, Layout::CONSOLE_OUT_PASSED].map(|offset| {
+            let [a, b, c, d, ..] = self.word(offset).to_le_bytes();
+            u32::from_le_bytes([a, b, c, d])
+        });
+        Layout::console_left(put, passed)
+    }
+
     fn word(&self, offset: usize) -> u64 {
         assert!(offset.is_multiple_of(8) && offset + 8 <= self.0.len_bytes());
         let at = self.0.start().as_ptr().wrapping_add(offset).cast::<u64>();

@@ -1,18 +1,15 @@
 //! The guest's console on its way out.
 
 use crate::{
-    handoff::DeviceFds,
     ring::DeviceSide,
     sys::syscall::{Errno, Fd, write},
 };
 
-/// The bytes between the ring and the console's descriptor.
+/// The way from the ring to the console's descriptor.
 #[derive(Debug)]
 pub(super) struct ConsoleOut {
-    /// Whether the guest has a console: what comes without one is dropped.
-    is_on: bool,
-    bytes: [u8; 256],
-    used: usize,
+    /// Where the bytes go, if the guest has a console: what comes without one is dropped.
+    to: Option<Fd>,
     /// How many more requests pass before the receiver, who was slow, is tried again.
     patience: u32,
 }
@@ -23,16 +20,13 @@ const RETRY_MS: u32 = 5;
 const PATIENCE: u32 = 64;
 /// How many writes before requests get their turn.
 const WRITES: u32 = 16;
+/// The most bytes of a write.
+const WRITE_BYTES: usize = 256;
 
 impl ConsoleOut {
-    /// No bytes yet.
-    pub(super) const fn new(is_on: bool) -> Self {
-        Self {
-            is_on,
-            bytes: [0; 256],
-            used: 0,
-            patience: 0,
-        }
+    /// Nothing has been written yet.
+    pub(super) const fn new(to: Option<Fd>) -> Self {
+        Self { to, patience: 0 }
     }
 
     /// Time has passed: the receiver is worth another try.
@@ -41,43 +35,36 @@ impl ConsoleOut {
     }
 
     /// Writes what waits; the time after which to try again where the receiver takes no more. Never blocks.
+    ///
+    /// A byte leaves the ring only when it is written: the keeper waits for that before it ends this process, and can tell
+    /// what is lost.
     pub(super) fn drain(&mut self, ring: &DeviceSide) -> Option<u32> {
         if self.patience > 0 {
             self.patience = self.patience.saturating_sub(1);
             return Some(RETRY_MS);
         }
+        let mut bytes = [0; WRITE_BYTES];
         for _ in 0..WRITES {
-            self.fill(ring);
-            let waiting = self.bytes.get(..self.used).unwrap_or(&[]);
+            let count = ring.console_copy(&mut bytes);
+            let waiting = bytes.get(..count).unwrap_or(&[]);
             if waiting.is_empty() {
                 return None;
             }
-            if !self.is_on {
-                self.used = 0;
-                continue;
-            }
-            match write(Fd::new(DeviceFds::CONSOLE_OUT), waiting) {
-                Ok(taken) => {
-                    self.bytes.rotate_left(taken.min(self.used));
-                    self.used = self.used.saturating_sub(taken);
-                }
-                Err(Errno::AGAIN) => {
+            match self.to.map(|to| write(to, waiting)) {
+                Some(Ok(taken)) => ring.console_pass(taken.min(count)),
+                Some(Err(Errno::AGAIN)) => {
                     self.patience = PATIENCE;
                     return Some(RETRY_MS);
                 }
-                // Nobody listens any more: the bytes have nowhere to go.
-                Err(_) => self.used = 0,
+                // There is no console, or nobody listens any more: the bytes have nowhere to go.
+                None | Some(Err(_)) => ring.console_pass(count),
             }
         }
-        (self.used > 0).then_some(RETRY_MS)
-    }
-
-    fn fill(&mut self, ring: &DeviceSide) {
-        while let Some(place) = self.bytes.get_mut(self.used)
-            && let Some(byte) = ring.console_take()
-        {
-            *place = byte;
-            self.used = self.used.saturating_add(1);
-        }
+        // More may wait: that ends the wait for a request at once.
+        None
     }
 }
+
+#[cfg(test)]
+#[path = "console_test.rs"]
+mod console_test;

@@ -8,10 +8,10 @@ use super::{
     outcome::{Answer, Effect},
 };
 use crate::{
-    handoff::{Ending, MAX_FUNCTIONS},
+    handoff::{DeviceFds, Ending, MAX_FUNCTIONS},
     ring::{DeviceFailure, DeviceSide, Next, PeerBroken, Reply, Request},
     sys::{
-        syscall::{Errno, exit_group},
+        syscall::{Errno, Fd, exit_group},
         thread::forever,
     },
 };
@@ -32,7 +32,11 @@ impl Server {
         Self {
             ring,
             functions: [const { None }; MAX_FUNCTIONS],
-            console: ConsoleOut::new(has_console),
+            console: ConsoleOut::new(if has_console {
+                Some(Fd::new(DeviceFds::CONSOLE_OUT))
+            } else {
+                None
+            }),
         }
     }
 

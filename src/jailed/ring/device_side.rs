@@ -151,10 +151,16 @@ impl DeviceSide {
         }
     }
 
-    /// Takes a byte that the guest wrote to its console.
+    /// Copies what the guest wrote to its console, as much of it as `to` has room for: how many bytes. They stay in the
+    /// queue until [`Self::console_pass`], so that who looks at its positions knows what has not been passed on.
     #[must_use]
-    pub fn console_take(&self) -> Option<u8> {
-        self.console_out.take()
+    pub fn console_copy(&self, to: &mut [u8]) -> usize {
+        self.console_out.copy(to)
+    }
+
+    /// So many of the bytes that [`Self::console_copy`] gave have been passed on.
+    pub fn console_pass(&self, count: usize) {
+        self.console_out.pass(count);
     }
 
     /// Gives the guest's console a byte; false where the queue is full.

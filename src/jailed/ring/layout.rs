@@ -31,6 +31,10 @@ impl Layout {
     pub const CONSOLE_OUT_BYTES: usize = 4096;
     /// Bytes of the console's queue to the guest.
     pub const CONSOLE_IN_BYTES: usize = 4096;
+    /// Offset in the head page of how many bytes V has put into the console's queue, 32 bits that wrap.
+    pub const CONSOLE_OUT_PUT: usize = Self::CONSOLE_OUT_POSITIONS;
+    /// Offset in the head page of how many of them D has passed on, 32 bits that wrap.
+    pub const CONSOLE_OUT_PASSED: usize = Self::CONSOLE_OUT_POSITIONS + Queue::TAKEN;
 
     /// Offset of the word that V counts up whenever there is something to do; D sleeps on it.
     pub(super) const DOORBELL: usize = 0;
@@ -70,6 +74,13 @@ impl Layout {
     #[must_use]
     pub const fn counter(counter: Counter) -> usize {
         Self::COUNTERS + 8 * counter as usize
+    }
+
+    /// How many bytes of the console wait for D, by what stands at [`Self::CONSOLE_OUT_PUT`] and
+    /// [`Self::CONSOLE_OUT_PASSED`]; none where the two contradict each other.
+    #[must_use]
+    pub fn console_left(put: u32, passed: u32) -> u32 {
+        Queue::waiting(put, passed)
     }
 
     /// The queue from the guest's console.

@@ -22,6 +22,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// From the position of what is put to that of what is taken: a cache line, as each side writes its own.
+    pub(super) const TAKEN: usize = 64;
+
     pub(super) const fn new(shared: Shared, positions: usize, bytes: usize) -> Self {
         Self {
             shared,
@@ -58,6 +61,26 @@ impl Queue {
         true
     }
 
+    /// Copies what waits longest, as much of it as `to` has room for: how many bytes. They wait on, for [`Self::pass`].
+    pub(super) fn copy(&self, to: &mut [u8]) -> usize {
+        let put = self.put_position().load(Ordering::Acquire);
+        let from = self.take_position().load(Ordering::Relaxed);
+        let mut count = 0;
+        for (place, nth) in to.iter_mut().zip(0..Self::waiting(put, from)) {
+            *place = self.byte(from.wrapping_add(nth)).load(Ordering::Relaxed);
+            count += 1;
+        }
+        count
+    }
+
+    /// Takes so many of the bytes that [`Self::copy`] gave. One thread at a time.
+    pub(super) fn pass(&self, count: usize) {
+        let from = self.take_position().load(Ordering::Relaxed);
+        let count = u32::try_from(count).unwrap_or(QUEUE_BYTES);
+        self.take_position()
+            .store(from.wrapping_add(count), Ordering::Release);
+    }
+
     /// Takes a byte, if one waits. One thread at a time.
     pub(super) fn take(&self) -> Option<u8> {
         if !self.has_bytes() {
@@ -70,6 +93,12 @@ impl Queue {
         Some(byte)
     }
 
+    /// How many bytes wait in a queue with these positions; none where they contradict each other.
+    pub(super) fn waiting(put: u32, taken: u32) -> u32 {
+        let used = put.wrapping_sub(taken);
+        if used <= QUEUE_BYTES { used } else { 0 }
+    }
+
     fn used_bytes(&self) -> u32 {
         let put = self.put_position().load(Ordering::Acquire);
         put.wrapping_sub(self.take_position().load(Ordering::Acquire))
@@ -80,8 +109,7 @@ impl Queue {
     }
 
     fn take_position(&self) -> &AtomicU32 {
-        // A cache line further: each side writes its own.
-        self.shared.word(self.positions + 64)
+        self.shared.word(self.positions + Self::TAKEN)
     }
 
     fn byte(&self, position: u32) -> &AtomicU8 {

@@ -105,6 +105,44 @@ fn every_vcpu_gets_its_own_answer_under_load() {
     assert_eq!(requests.load(Ordering::SeqCst), 4 * ROUNDS);
 }
 
+/// A byte of the guest's console.
+fn take(device_side: &DeviceSide) -> Option<u8> {
+    let mut byte = [0];
+    let count = device_side.console_copy(&mut byte);
+    device_side.console_pass(count);
+    (count == 1).then_some(byte[0])
+}
+
+#[test]
+fn console_bytes_wait_until_they_are_passed_on() {
+    let (shared, vcpu_side, device_side) = both_sides(1, 0);
+    let left = || {
+        let word = |offset| shared.word(offset).load(Ordering::Relaxed);
+        Layout::console_left(
+            word(Layout::CONSOLE_OUT_PUT),
+            word(Layout::CONSOLE_OUT_PASSED),
+        )
+    };
+    for round in 0..3000_u32 {
+        let text = round.to_le_bytes();
+        assert!(text.iter().all(|byte| vcpu_side.console_put(*byte)));
+        let mut bytes = [0; 8];
+        for _ in 0..2 {
+            assert_eq!(device_side.console_copy(&mut bytes), 4);
+            assert_eq!((&bytes[..4], left()), (&text[..], 4));
+        }
+        device_side.console_pass(3);
+        assert_eq!(device_side.console_copy(&mut bytes[..1]), 1);
+        assert_eq!((bytes[0], left()), (text[3], 1));
+        device_side.console_pass(1);
+        assert_eq!((device_side.console_copy(&mut bytes), left()), (0, 0));
+    }
+    assert_eq!(Layout::console_left(4096, 0), 4096);
+    for (put, passed) in [(4097, 0), (0, 1)] {
+        assert_eq!(Layout::console_left(put, passed), 0);
+    }
+}
+
 #[test]
 fn console_bytes_arrive_in_order_in_both_directions() {
     const BYTES: u32 = 100_000;
@@ -139,7 +177,7 @@ fn console_bytes_arrive_in_order_in_both_directions() {
         while n < BYTES {
             let next = device_side.next_request(0, None);
             assert!(matches!(next, Ok(Next::Console | Next::Nothing)));
-            while let Some(byte) = device_side.console_take() {
+            while let Some(byte) = take(&device_side) {
                 assert_eq!(byte, n.to_le_bytes()[0]);
                 n += 1;
             }
@@ -161,10 +199,10 @@ fn full_queue_takes_nothing() {
     let put = (0..5000).filter(|_| vcpu_side.console_put(1)).count();
     assert_eq!(put, 4096);
     assert!(!vcpu_side.console_has_room());
-    assert_eq!(device_side.console_take(), Some(1));
+    assert_eq!(take(&device_side), Some(1));
     assert!(vcpu_side.console_has_room());
     assert!(!vcpu_side.console_has_room_for(2));
-    assert_eq!(device_side.console_take(), Some(1));
+    assert_eq!(take(&device_side), Some(1));
     assert!(vcpu_side.console_has_room_for(2));
     assert!(!vcpu_side.console_has_room_for(u32::MAX));
 }
@@ -387,7 +425,7 @@ proptest! {
                     device_side.reply(vcpu, &answer(vcpu, &request));
                     last = vcpu;
                 }
-                let taken = (0..5000).filter_map(|_| device_side.console_take()).count();
+                let taken = (0..5000).filter_map(|_| take(&device_side)).count();
                 assert!(taken <= 5000);
                 device_side.publish_config(1, &[1; 64]);
                 let given = device_side.console_give(1);

@@ -40,6 +40,7 @@ impl Attacker {
     fn obey(&mut self, words: &mut Words<'_>) -> Option<()> {
         match words.word()? {
             "off" => console::power_off(),
+            "last-words" => last_words(words),
             "crash" => processor::crash(),
             "read" => read(words),
             "write" => write(words),
@@ -278,6 +279,12 @@ fn edu(words: &mut Words<'_>, way: Way) -> Option<()> {
     let (iova, offset, len) = (words.number()?, words.number()?, words.number()?);
     edu.start(way, iova, offset, len)?;
     edu.wait().then(done)?
+}
+
+/// `last-words LINES`: so many lines, and off without another word.
+fn last_words(words: &mut Words<'_>) -> Option<()> {
+    console::count(words.number()?);
+    console::power_off()
 }
 
 /// `edu-start-out IOVA OFFSET LENGTH`: as `edu-out`, without waiting.

@@ -1,5 +1,6 @@
 //! The main job on the lab kernel, which has both kernel interfaces: the same tests on each.
 
+mod console;
 mod devices;
 mod doctor;
 mod lives;

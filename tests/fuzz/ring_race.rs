@@ -47,7 +47,7 @@ fn one(input: &mut Input<'_>, shared: Shared, device: &DeviceSide, vcpu: &VcpuSi
                 assert!(vcpu < VCPUS && request.function < FUNCTIONS && request.is_sane());
                 device.reply(vcpu, &Reply::default());
             }
-            assert!((0..5000).map(|_| take(&device)).sum::<usize>() <= 15_000);
+            assert!((0..5000).map(|_| take(device)).sum::<usize>() <= 15_000);
             let request = Request {
                 kind: RequestKind::BarRead,
                 function: 1,

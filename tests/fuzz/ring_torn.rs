@@ -158,7 +158,7 @@ fn torn_requests_are_sane_or_break_the_ring() {
                             );
                             side.reply(vcpu, &Reply::default());
                         }
-                        assert!((0..300).map(|_| take(side)).sum::<usize>() <= 900);
+                        assert!((0..300).map(|_| take(&side)).sum::<usize>() <= 900);
                         let _has_given: bool = side.console_give(input.byte());
                         side.publish_config(round % FUNCTIONS, &[input.word(); 16]);
                     }

@@ -22,10 +22,7 @@ fn sides() -> (VcpuSide, DeviceSide) {
 fn slow_receiver() -> (UnixStream, usize, UnixStream, ConsoleOut) {
     let (receiver, mut console) = UnixStream::pair().unwrap();
     console.set_nonblocking(true).unwrap();
-    let mut before = 0;
-    while let Ok(count) = console.write(&[0; WRITE_BYTES]) {
-        before += count;
-    }
+    let before = std::iter::from_fn(|| console.write(&[0; WRITE_BYTES]).ok()).sum();
     let to = Fd::new(u32::try_from(console.as_raw_fd()).unwrap());
     (receiver, before, console, ConsoleOut::new(Some(to)))
 }

@@ -50,7 +50,7 @@ impl KeptWrites {
     /// Does all that waited when it was called, by `perform` under `lock`; or another thread has done it by then.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// The ring contradicts itself, or has what KVM was never told to keep.
     pub fn catch_up<T>(
         &self,
         lock: &Spin<T>,

@@ -195,16 +195,14 @@ fn a_string_longer_than_the_ring_is_written_whole() {
     loop {
         let exit = vcpu.run();
         written.extend(waiting());
-        match exit {
-            Exit::PortWrite(write) => {
-                assert_eq!((write.port, write.count), (0x3F8, 1), "one by one");
-                exits += 1;
-                let [value, ..] = vcpu.port_value(write, 0).to_le_bytes();
-                written.push(byte(value));
-            }
-            Exit::PortRead(_) => break,
-            other => unreachable!("{other:?}"),
-        }
+        let Exit::PortWrite(write) = exit else {
+            assert!(matches!(exit, Exit::PortRead(_)), "{exit:?}");
+            break;
+        };
+        assert_eq!((write.port, write.count), (0x3F8, 1), "one by one");
+        exits += 1;
+        let [value, ..] = vcpu.port_value(write, 0).to_le_bytes();
+        written.push(byte(value));
     }
     let expected: Vec<KeptWrite> = text.iter().copied().map(byte).collect();
     assert_eq!(written, expected);

@@ -1,4 +1,9 @@
-//! A lock for the few words that vCPU threads share: held for a table update or a register access, never for a wait.
+//! A lock for the few words that vCPU threads share: held for bounded work in memory, never for a wait.
+//!
+//! What is done under one lock is a table update; a register access; or what KVM keeps of the guest's writes to ports, which
+//! are as many as its ring has room for, 169, however fast others write more ([`super::kvm_kept`]). Each of these is some
+//! loads and stores, and a call to wake D where D sleeps: it does not wait for D, nor for the console's receiver. So a vCPU
+//! waits for another one no longer than that takes, unless the host takes the other's processor away meanwhile.
 
 use core::cell::UnsafeCell;
 use core::fmt;

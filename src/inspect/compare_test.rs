@@ -172,6 +172,25 @@ fn a_service_may_be_forbidden_more_and_not_less() {
     );
 }
 
+/// No rule asks from where a call is made, so a filter that does allows something else.
+#[test]
+fn a_filter_that_asks_from_where_a_call_is_made_is_found() {
+    let meant = seccomp::rules(&watched());
+    let (load, is_equal, answer) = (0x20, 0x15, 0x06);
+    let mut live = vec![
+        Instruction::new(load, 0, 0, 12),
+        Instruction::new(is_equal, 0, 3, 0x7F12),
+        Instruction::new(load, 0, 0, 0),
+        Instruction::new(is_equal, 0, 1, 59),
+        Instruction::new(answer, 0, 0, ALLOW),
+    ];
+    live.extend(supervisors().concat());
+    let found = compare(&[live], &meant, 8);
+    assert!(found.reachable.contains(&59));
+    let told = found.differences.concat();
+    assert!(told.contains("made at 0x7f1200000000"), "{told}");
+}
+
 #[test]
 fn no_filter_at_all_is_all_different() {
     let handoff = guest(1, 1);

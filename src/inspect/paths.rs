@@ -7,8 +7,11 @@ use std::ops::ControlFlow;
 
 use jailed::manifest::Instruction;
 
-use super::bpf::{Call, FIRST_ARG, WORDS};
+use super::bpf::{Call, FIRST_FREE, WORDS};
 
+/// The part of a return value that says what happens to the call.
+const ACTION: u32 = 0xFFFF_0000;
+const ALLOW: u32 = 0x7FFF_0000;
 /// More ways than any filter of ours has for one number.
 const MOST: usize = 20_000;
 
@@ -39,37 +42,59 @@ impl Test {
     }
 }
 
-/// Calls like `base` but for their arguments: the least and the greatest for each way through `filter`.
+/// Calls that take the ways through filters.
+#[derive(Clone, Debug)]
+pub(super) struct Samples {
+    /// The calls.
+    pub(super) calls: Vec<Call>,
+    /// Whether each way has some; where there are too many, the rest is left out.
+    pub(super) is_whole: bool,
+}
+
+/// Calls like `base` but for their free words: the least and the greatest for each way through `filters`, one after the
+/// other. A way ends where one of them does not allow the call.
 #[must_use]
-pub(super) fn samples(filter: &[Instruction], base: &Call) -> Vec<Call> {
+pub(super) fn samples(filters: &[Vec<Instruction>], base: &Call) -> Samples {
     let mut walk = Walk {
-        filter,
+        filters,
         base,
         ways: 0,
         samples: Vec::new(),
     };
-    // Its end by the limit leaves the samples so far.
-    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = walk.from(0, None, &mut Vec::new());
-    walk.samples
+    let ended = walk.filter(0, &mut Vec::new());
+    Samples {
+        calls: walk.samples,
+        is_whole: ended.is_continue(),
+    }
 }
 
 struct Walk<'a> {
-    filter: &'a [Instruction],
+    filters: &'a [Vec<Instruction>],
     base: &'a Call,
     ways: usize,
     samples: Vec<Call>,
 }
 
-impl Walk<'_> {
-    /// Goes on at `at` with word `loaded` in A.
+impl<'a> Walk<'a> {
+    /// Begins with filter `nth`, or ends where there is none.
+    fn filter(&mut self, nth: usize, facts: &mut Vec<Fact>) -> ControlFlow<()> {
+        let filters: &'a [Vec<Instruction>] = self.filters;
+        match filters.get(nth) {
+            Some(filter) => self.from((nth, filter), 0, None, facts),
+            None => self.end(facts),
+        }
+    }
+
+    /// Goes on in a filter at `at` with word `loaded` in A.
     fn from(
         &mut self,
+        (nth, filter): (usize, &'a [Instruction]),
         mut at: usize,
         mut loaded: Option<usize>,
         facts: &mut Vec<Fact>,
     ) -> ControlFlow<()> {
         loop {
-            let Some(instruction) = self.filter.get(at) else {
+            let Some(instruction) = filter.get(at) else {
                 return ControlFlow::Continue(());
             };
             let k = instruction.operand;
@@ -87,10 +112,12 @@ impl Walk<'_> {
                 0x25 => Test::Above(k),
                 0x35 => Test::AtLeast(k),
                 0x45 => Test::AnyOf(k),
-                _ => return self.end(facts),
+                // What comes next matters only where this one allows it.
+                0x06 if k & ACTION != ALLOW => return self.end(facts),
+                _ => return self.filter(nth.saturating_add(1), facts),
             };
             let Some(index) = loaded else {
-                return self.end(facts);
+                return self.filter(nth.saturating_add(1), facts);
             };
             let target = |holds| {
                 let skipped = if holds {
@@ -114,14 +141,14 @@ impl Walk<'_> {
                         test,
                         holds: true,
                     });
-                    self.from(target(true), loaded, facts)?;
+                    self.from((nth, filter), target(true), loaded, facts)?;
                     facts.pop();
                     facts.push(Fact {
                         index,
                         test,
                         holds: false,
                     });
-                    let ended = self.from(target(false), loaded, facts);
+                    let ended = self.from((nth, filter), target(false), loaded, facts);
                     facts.pop();
                     return ended;
                 }
@@ -136,7 +163,7 @@ impl Walk<'_> {
     fn end(&mut self, facts: &[Fact]) -> ControlFlow<()> {
         for is_greatest in [false, true] {
             let mut call = *self.base;
-            for index in FIRST_ARG..WORDS {
+            for index in FIRST_FREE..WORDS {
                 if let Some(value) = value(facts, None, index, is_greatest) {
                     call = call.with(index, value);
                 }

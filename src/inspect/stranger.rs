@@ -52,21 +52,59 @@ mod tests {
 
     #[test]
     fn a_call_that_needs_an_argument_is_reached() {
-        let first_argument = 16;
-        let filter = vec![
-            Instruction::new(LOAD_NUMBER, 0, 0, 0),
-            Instruction::new(IS_EQUAL, 0, 2, 7),
-            Instruction::new(LOAD_NUMBER, 0, 0, first_argument),
-            Instruction::new(IS_EQUAL, 1, 0, 0x1234),
-            Instruction::new(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO),
-            Instruction::new(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-        ];
+        let filter = seven_where(16, 0x1234);
         assert_eq!(
             compare::reachable(&[filter])
                 .into_iter()
                 .collect::<Vec<_>>(),
             [7]
         );
+    }
+
+    /// Allows call 7 where word `offset` of it is `value`, and nothing else.
+    fn seven_where(offset: u32, value: u32) -> Vec<Instruction> {
+        vec![
+            Instruction::new(LOAD_NUMBER, 0, 0, 0),
+            Instruction::new(IS_EQUAL, 0, 2, 7),
+            Instruction::new(LOAD_NUMBER, 0, 0, offset),
+            Instruction::new(IS_EQUAL, 1, 0, value),
+            Instruction::new(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO),
+            Instruction::new(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ]
+    }
+
+    #[test]
+    fn a_call_is_reached_by_what_several_filters_allow_together() {
+        let (first, second) = (16, 24);
+        let reached = |filters: &[Vec<Instruction>]| compare::reachable(filters);
+        let together = [seven_where(first, 0x1234), seven_where(second, 0x5678)];
+        assert_eq!(reached(&together), [7].into());
+        let never = [seven_where(first, 0x1234), seven_where(first, 0x5678)];
+        assert_eq!(reached(&never), [].into());
+    }
+
+    #[test]
+    fn a_call_is_reached_that_depends_on_where_it_is_made() {
+        let (low, high) = (8, 12);
+        let filters = [seven_where(low, 0x1000), seven_where(high, 0x7FFF)];
+        assert_eq!(compare::reachable(&filters), [7].into());
+    }
+
+    #[test]
+    fn a_call_with_more_ways_than_are_tried_counts_as_reached() {
+        // Two comparisons of a word triple the ways; none of them ends well.
+        let mut filter = vec![
+            Instruction::new(LOAD_NUMBER, 0, 0, 0),
+            Instruction::new(IS_EQUAL, 1, 0, 7),
+            Instruction::new(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO),
+        ];
+        for argument in 0..12 {
+            filter.push(Instruction::new(LOAD_NUMBER, 0, 0, 16 + 4 * argument));
+            filter.push(Instruction::new(IS_EQUAL, 0, 0, 1));
+            filter.push(Instruction::new(IS_EQUAL, 0, 0, 2));
+        }
+        filter.push(Instruction::new(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO));
+        assert_eq!(compare::reachable(&[filter]), [7].into());
     }
 
     /// Needs what the supervisor has.

@@ -72,8 +72,8 @@ proptest! {
     ) {
         let Judged { verdict, words } = judge(std::slice::from_ref(&filter), &one);
         let (mut mixed, other) = (Call::of(&one), Call::of(&other));
-        for index in (4..16).filter(|index| words & (1 << index) == 0) {
-            mixed = mixed.with(index, other.0[index]);
+        for index in (2..16).filter(|index| words & (1 << index) == 0) {
+            mixed = mixed.with(index, other.word(index).unwrap());
         }
         prop_assert_eq!(judge(&[filter], &mixed.data()).verdict, verdict);
     }
@@ -81,7 +81,7 @@ proptest! {
     /// What is shared by all values of a word is run once; the verdict is that of a whole run.
     #[test]
     fn a_run_that_stops_before_a_word_goes_on_as_if_it_had_not(
-        filters in vec(vec(any_instruction(), 0..64), 0..3), call in any_call(), index in 4_usize..16,
+        filters in vec(vec(any_instruction(), 0..64), 0..3), call in any_call(), index in 2_usize..16,
         values in vec(any::<u32>(), 1..4),
     ) {
         let (base, mut none) = (Call::of(&call), Compared::new());
@@ -100,9 +100,9 @@ proptest! {
         let words = Call::of(&call);
         prop_assert_eq!(words.data(), call);
         let other = words.with(index, value);
-        for (at, word) in other.0.iter().enumerate() {
-            let is_changed = at == index && index >= 4;
-            prop_assert_eq!(*word, if is_changed { value } else { words.0[at] });
+        for at in 0..WORDS {
+            let is_changed = at == index && index >= super::FIRST_FREE;
+            prop_assert_eq!(other.word(at), if is_changed { Some(value) } else { words.word(at) });
         }
     }
 }

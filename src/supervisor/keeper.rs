@@ -29,7 +29,7 @@ use super::{
     ram::Ram,
     reserved::{Functions, Reserved},
     sandbox::{cgroup_of, make_jail},
-    set_up::guard,
+    set_up::{guard, is_wanted},
     stats::Stats,
     watch::settle,
     wipe::Tenant,
@@ -169,8 +169,10 @@ impl Keeper<'_> {
             Ok(space)
         };
         let root = &options.root;
-        let (space, ram) =
-            jail.with_threads(|| Ram::create_beside(plan, root, log, &mut opened))?;
+        // An operator who stops a start does not wait for RAM to be there.
+        let is_wanted = || is_wanted(&self.link, || "making RAM".to_owned());
+        let beside = || Ram::create_beside(plan, root, log, &mut opened, is_wanted);
+        let (space, ram) = jail.with_threads(beside)?;
         drop(replan);
         let ram = tenant.ram.insert(ram);
         crash::point(Step::RamMade);

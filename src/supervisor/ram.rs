@@ -3,9 +3,12 @@
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use iommu::sysfs::SysRoot;
@@ -40,33 +43,47 @@ pub(super) struct Ram {
 
 /// The stack of the thread that makes RAM beside the work of another.
 const STACK_BYTES: usize = 128 << 10;
+/// How often it is asked whether RAM is still wanted.
+const ASKING: Duration = Duration::from_millis(100);
 
 impl Ram {
     /// Makes the plan's RAM on a thread of its own, while this one does `meanwhile`: a device that is opened sleeps a tenth of a
-    /// second in the kernel, and needs no RAM before it is mapped. Where `meanwhile` fails, its error is the one that is
-    /// told, and RAM is not made to its end.
+    /// second in the kernel, and needs no RAM before it is mapped. Then `is_wanted` is asked, every tenth of a second, until RAM is
+    /// there, which can take a minute. Where one of the two fails, its error is the one that is told, and RAM is not made to
+    /// its end.
     ///
-    /// On entry: one thread. On exit: one thread, whatever came of both.
+    /// On entry: one thread. On exit: one thread, whatever came of it.
     ///
     /// # Errors
-    /// Those of `meanwhile`; [`Fault::Memory`], with `ENOMEM` where the host has not that much memory or huge pages.
+    /// Those of `meanwhile` and `is_wanted`; [`Fault::Memory`], with `ENOMEM` where the host has not that much memory or huge pages.
     pub(super) fn create_beside<T>(
         plan: &Plan,
         root: &SysRoot,
         log: &Log,
         meanwhile: impl FnOnce() -> Result<T, Fault>,
+        mut is_wanted: impl FnMut() -> Result<(), Fault>,
     ) -> Result<(T, Self), Fault> {
         // The thread has no heap of its own, which would stay behind.
         thrift::keep_one_heap();
-        let is_wanted = AtomicBool::new(true);
-        let make = || Self::create(plan, root, log, &is_wanted);
+        let goes_on = AtomicBool::new(true);
+        let make = || Self::create(plan, root, log, &goes_on);
+        let (end, ended) = mpsc::channel();
         thread::scope(|scope| {
             let builder = thread::Builder::new().stack_size(STACK_BYTES);
-            // Where no thread is to be had, it is made afterwards.
-            let making = builder.spawn_scoped(scope, make).ok();
-            let done = meanwhile();
-            is_wanted.store(done.is_ok(), Ordering::Relaxed);
-            // Also where `meanwhile` has failed: the end of the scope does not wait until the thread itself is gone.
+            // Its end is heard when it drops its end of the channel. Where no thread is to be had, it is made afterwards.
+            let own = move || {
+                let _end: mpsc::Sender<()> = end;
+                make()
+            };
+            let making = builder.spawn_scoped(scope, own).ok();
+            let done = meanwhile().and_then(|done| {
+                while ended.recv_timeout(ASKING) == Err(RecvTimeoutError::Timeout) {
+                    is_wanted()?;
+                }
+                Ok(done)
+            });
+            goes_on.store(done.is_ok(), Ordering::Relaxed);
+            // Also where something has failed: the end of the scope does not wait until the thread itself is gone.
             let made = making.map(|making| {
                 let ended = making.join();
                 ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -55,6 +55,18 @@ pub(super) fn guard(link: &Link, jail: &Jail) -> Result<Guarded, Fault> {
         .map_err(Fault::io("asking the supervisor to watch"))?
 }
 
+/// Hears the supervisor while `doing` something that takes long.
+///
+/// # Errors
+/// Why the guest is not wanted any more.
+pub(super) fn is_wanted(link: &Link, doing: impl FnOnce() -> String) -> Result<(), Fault> {
+    match link.next().map_err(Fault::io(doing()))? {
+        Next::Nothing => Ok(()),
+        Next::Gone => Err(Fault::Ended(RunEnd::Abandoned)),
+        Next::Word(word) => during_set_up(&word),
+    }
+}
+
 /// What a word of the supervisor means while the guest is being built.
 fn during_set_up(word: &Heard) -> Result<(), Fault> {
     match word {
@@ -109,11 +121,7 @@ pub(super) fn until_locked(
             let call = forbidden(process, ended, link).map_err(Fault::io(doing()))?;
             return Err(Fault::DiedInSetup { role, status, call });
         }
-        match link.next().map_err(Fault::io(doing()))? {
-            Next::Nothing => {}
-            Next::Gone => return Err(Fault::Ended(RunEnd::Abandoned)),
-            Next::Word(word) => during_set_up(&word)?,
-        }
+        is_wanted(link, doing)?;
         if Instant::now() >= deadline {
             return Err(Fault::Silent {
                 role,

@@ -25,6 +25,29 @@ fn guest_with_ram_above_4_gib_does_dma_there() {
     host::assert_returned(&host::nvme(0));
 }
 
+/// RAM that takes long is not made to its end for nobody.
+#[test]
+#[ignore = "needs a lab host"]
+fn stop_is_heard_while_ram_is_made() {
+    const TOLD: &str = "MiB of RAM are present";
+    let file = GuestFile::small("large-stopped", "nvme")
+        .memory("5632M")
+        .device(&host::nvme(0));
+    let mut guest = file.start();
+    let first = guest.wait_for(TOLD);
+    guest.signal("TERM");
+    let (_, transcript) = guest.end();
+    let text = transcript.text();
+    assert!(
+        text.contains("a signal asked to stop while the guest was being built"),
+        "{text}"
+    );
+    // It is told once a second, and takes many.
+    let later = text.matches(TOLD).count();
+    assert!(later <= 3, "after {first}\n{text}");
+    host::assert_returned(&host::nvme(0));
+}
+
 /// Claim: the hole below 4 GiB is a hole for devices too, and the IOMMU's tables are the ledger on both sides of it.
 /// Attacks: D03, D04. Control: the last pages of RAM below and above the hole are reached.
 #[test]

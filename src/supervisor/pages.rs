@@ -16,7 +16,7 @@ pub(super) enum Pages {
     Huge(HugepageSize),
     /// Transparent ones of 2 MiB, as far as the kernel has them, to whoever asks and then touches.
     Large,
-    /// Of 4 KiB, all of them.
+    /// Of 4 KiB, or of some size between: who asks for large pages, and touches, gets none of 2 MiB.
     Small {
         /// Why, for the operator.
         why: String,

@@ -101,16 +101,6 @@ pub(super) fn compare(
     trial.found
 }
 
-/// The numbers of this processor's own convention of which `filters` allow some call: what a process can reach of which
-/// no rules are known.
-#[must_use]
-pub(super) fn reachable(filters: &[Vec<Instruction>]) -> BTreeSet<u32> {
-    let mut trial = Trial::new(filters, &[], Agreement::NoMore);
-    trial.is_stranger = true;
-    trial.calls(0);
-    trial.found.reachable
-}
-
 fn call(number: u32, arch: u32) -> Call {
     Call::of(&data(number, arch))
 }
@@ -128,8 +118,6 @@ struct Trial<'a> {
     filters: &'a [Vec<Instruction>],
     rules: &'a [Rule],
     agreement: Agreement,
-    /// Whether no rules are known: then what filters allow together counts, of whichever of them forbids the rest.
-    is_stranger: bool,
     /// What words were compared with, since the number under trial changed.
     compared: Compared,
     found: Comparison,
@@ -141,7 +129,6 @@ impl<'a> Trial<'a> {
             filters,
             rules,
             agreement,
-            is_stranger: false,
             compared: Compared::new(),
             found: Comparison::new(),
         }
@@ -209,16 +196,11 @@ impl<'a> Trial<'a> {
         judged
     }
 
-    /// Takes every way through each of the filters once; of a stranger's, every way through one after the other. Where there
-    /// are more than are tried, the call counts as one that is allowed.
+    /// Takes every way through each of the filters once. Where there are more than are tried, the call counts as one that is
+    /// allowed.
     fn ways(&mut self, base: &Call) {
-        let each = self.filters.chunks(if self.is_stranger {
-            self.filters.len().max(1)
-        } else {
-            1
-        });
-        for filters in each {
-            let paths::Samples { calls, is_whole } = paths::samples(filters, base);
+        for filter in self.filters {
+            let paths::Samples { calls, is_whole } = paths::samples(filter, base);
             for call in calls {
                 self.one(&call);
             }

@@ -191,6 +191,33 @@ fn a_filter_that_asks_from_where_a_call_is_made_is_found() {
     assert!(told.contains("made at 0x7f1200000000"), "{told}");
 }
 
+/// What has more ways than are tried may allow anything.
+#[test]
+fn a_call_with_more_ways_than_are_tried_is_a_difference() {
+    let (load, is_equal, answer) = (0x20, 0x15, 0x06);
+    let mut filter = vec![
+        Instruction::new(load, 0, 0, 0),
+        Instruction::new(is_equal, 1, 0, 59),
+        Instruction::new(answer, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+    ];
+    // Two comparisons of a word triple the ways; none of them ends well.
+    for argument in 0..12 {
+        filter.push(Instruction::new(load, 0, 0, 16 + 4 * argument));
+        filter.push(Instruction::new(is_equal, 0, 0, 1));
+        filter.push(Instruction::new(is_equal, 0, 0, 2));
+    }
+    filter.push(Instruction::new(
+        answer,
+        0,
+        0,
+        libc::SECCOMP_RET_KILL_PROCESS,
+    ));
+    let found = compare(&[filter], &[], 8);
+    assert_eq!(found.reachable, [59].into(), "{:#?}", found.differences);
+    let told = found.differences.concat();
+    assert!(told.contains("execve has more ways"), "{told}");
+}
+
 #[test]
 fn no_filter_at_all_is_all_different() {
     let handoff = guest(1, 1);

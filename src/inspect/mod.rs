@@ -18,6 +18,7 @@ mod judge;
 mod moment;
 mod names;
 mod paths;
+mod reach;
 mod record;
 mod running;
 mod stranger;

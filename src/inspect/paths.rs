@@ -9,9 +9,6 @@ use jailed::manifest::Instruction;
 
 use super::bpf::{Call, FIRST_FREE, WORDS};
 
-/// The part of a return value that says what happens to the call.
-const ACTION: u32 = 0xFFFF_0000;
-const ALLOW: u32 = 0x7FFF_0000;
 /// More ways than any filter of ours has for one number.
 const MOST: usize = 20_000;
 
@@ -42,7 +39,7 @@ impl Test {
     }
 }
 
-/// Calls that take the ways through filters.
+/// Calls that take the ways through a filter.
 #[derive(Clone, Debug)]
 pub(super) struct Samples {
     /// The calls.
@@ -51,17 +48,16 @@ pub(super) struct Samples {
     pub(super) is_whole: bool,
 }
 
-/// Calls like `base` but for their free words: the least and the greatest for each way through `filters`, one after the
-/// other. A way ends where one of them does not allow the call.
+/// Calls like `base` but for their free words: the least and the greatest for each way through `filter`.
 #[must_use]
-pub(super) fn samples(filters: &[Vec<Instruction>], base: &Call) -> Samples {
+pub(super) fn samples(filter: &[Instruction], base: &Call) -> Samples {
     let mut walk = Walk {
-        filters,
+        filter,
         base,
         ways: 0,
         samples: Vec::new(),
     };
-    let ended = walk.filter(0, &mut Vec::new());
+    let ended = walk.from(0, None, &mut Vec::new());
     Samples {
         calls: walk.samples,
         is_whole: ended.is_continue(),
@@ -69,32 +65,22 @@ pub(super) fn samples(filters: &[Vec<Instruction>], base: &Call) -> Samples {
 }
 
 struct Walk<'a> {
-    filters: &'a [Vec<Instruction>],
+    filter: &'a [Instruction],
     base: &'a Call,
     ways: usize,
     samples: Vec<Call>,
 }
 
-impl<'a> Walk<'a> {
-    /// Begins with filter `nth`, or ends where there is none.
-    fn filter(&mut self, nth: usize, facts: &mut Vec<Fact>) -> ControlFlow<()> {
-        let filters: &'a [Vec<Instruction>] = self.filters;
-        match filters.get(nth) {
-            Some(filter) => self.from((nth, filter), 0, None, facts),
-            None => self.end(facts),
-        }
-    }
-
-    /// Goes on in a filter at `at` with word `loaded` in A.
+impl Walk<'_> {
+    /// Goes on at `at` with word `loaded` in A.
     fn from(
         &mut self,
-        (nth, filter): (usize, &'a [Instruction]),
         mut at: usize,
         mut loaded: Option<usize>,
         facts: &mut Vec<Fact>,
     ) -> ControlFlow<()> {
         loop {
-            let Some(instruction) = filter.get(at) else {
+            let Some(instruction) = self.filter.get(at) else {
                 return ControlFlow::Continue(());
             };
             let k = instruction.operand;
@@ -112,12 +98,10 @@ impl<'a> Walk<'a> {
                 0x25 => Test::Above(k),
                 0x35 => Test::AtLeast(k),
                 0x45 => Test::AnyOf(k),
-                // What comes next matters only where this one allows it.
-                0x06 if k & ACTION != ALLOW => return self.end(facts),
-                _ => return self.filter(nth.saturating_add(1), facts),
+                _ => return self.end(facts),
             };
             let Some(index) = loaded else {
-                return self.filter(nth.saturating_add(1), facts);
+                return self.end(facts);
             };
             let target = |holds| {
                 let skipped = if holds {
@@ -141,14 +125,14 @@ impl<'a> Walk<'a> {
                         test,
                         holds: true,
                     });
-                    self.from((nth, filter), target(true), loaded, facts)?;
+                    self.from(target(true), loaded, facts)?;
                     facts.pop();
                     facts.push(Fact {
                         index,
                         test,
                         holds: false,
                     });
-                    let ended = self.from((nth, filter), target(false), loaded, facts);
+                    let ended = self.from(target(false), loaded, facts);
                     facts.pop();
                     return ended;
                 }

@@ -146,9 +146,39 @@ pub(in crate::inspect) mod code {
     pub(crate) const JUMP_IF_BITS: u16 = super::JMP | 0x40;
     /// The end, with the constant as the answer.
     pub(crate) const RETURN: u16 = super::RET;
+    /// The same with A.
+    pub(crate) const RETURN_A: u16 = super::RET | super::RET_A;
+    /// A from the constant, from the length of the call, from memory; X likewise.
+    pub(crate) const LOAD_CONSTANT: u16 = super::LD | super::IMM;
+    pub(crate) const LOAD_LENGTH: u16 = super::LD | super::LEN;
+    pub(crate) const LOAD_MEMORY: u16 = super::LD | super::MEM;
+    pub(crate) const LOAD_X_CONSTANT: u16 = super::LDX | super::IMM;
+    pub(crate) const LOAD_X_LENGTH: u16 = super::LDX | super::LEN;
+    pub(crate) const LOAD_X_MEMORY: u16 = super::LDX | super::MEM;
+    /// A, or X, to memory.
+    pub(crate) const STORE: u16 = super::ST;
+    pub(crate) const STORE_X: u16 = super::STX;
+    /// From one register to the other.
+    pub(crate) const A_TO_X: u16 = super::MISC;
+    pub(crate) const X_TO_A: u16 = super::MISC | super::TXA;
+
+    /// Whether it is a jump, if it is anything.
+    pub(crate) const fn is_jump(code: u16) -> bool {
+        code & 0x07 == super::JMP
+    }
+
+    /// Whether it calculates, if it is anything.
+    pub(crate) const fn is_calculation(code: u16) -> bool {
+        code & 0x07 == super::ALU
+    }
+
+    /// Whether a jump or a calculation takes X in place of its constant.
+    pub(crate) const fn has_x(code: u16) -> bool {
+        code & super::X != 0
+    }
 }
 /// The size of what seccomp shows a filter.
-const DATA_BYTES: u32 = 64;
+pub(in crate::inspect) const DATA_BYTES: u32 = 64;
 
 impl Machine<'_> {
     const fn registers(&self, at: usize) -> Registers {
@@ -191,7 +221,7 @@ impl Machine<'_> {
             }
             ST if code == ST => *self.memory.get_mut(slot?)? = self.a,
             STX if code == STX => *self.memory.get_mut(slot?)? = self.x,
-            ALU => match self.calculate(code, k)? {
+            ALU => match calculate(code, k, self.a, self.x)? {
                 Some(a) => self.a = a,
                 // A division by an X of zero ends the program.
                 None => return Some(Next::Return(0)),
@@ -223,59 +253,63 @@ impl Machine<'_> {
         }
     }
 
-    /// `None` for what is no instruction, `Some(None)` for a division by zero.
-    fn calculate(&self, code: u16, k: u32) -> Option<Option<u32>> {
-        const ADD: u16 = 0x00;
-        const SUB: u16 = 0x10;
-        const MUL: u16 = 0x20;
-        const DIV: u16 = 0x30;
-        const OR: u16 = 0x40;
-        const AND: u16 = 0x50;
-        const LSH: u16 = 0x60;
-        const RSH: u16 = 0x70;
-        const NEG: u16 = 0x80;
-        const XOR: u16 = 0xA0;
-        let is_x = code & X != 0;
-        let (a, b) = (self.a, if is_x { self.x } else { k });
-        Some(Some(match code & !(X | 0x07) {
-            ADD => a.wrapping_add(b),
-            SUB => a.wrapping_sub(b),
-            MUL => a.wrapping_mul(b),
-            DIV if !is_x && b == 0 => return None,
-            DIV => return Some(a.checked_div(b)),
-            OR => a | b,
-            AND => a & b,
-            XOR => a ^ b,
-            LSH | RSH if !is_x && b >= 32 => return None,
-            LSH => a.wrapping_shl(b),
-            RSH => a.wrapping_shr(b),
-            NEG if !is_x => a.wrapping_neg(),
-            _ => return None,
-        }))
-    }
-
     fn jump(&mut self, code: u16, k: u32, if_true: u8, if_false: u8) -> Option<Next> {
-        const JA: u16 = 0x00;
-        const JEQ: u16 = 0x10;
-        const JGT: u16 = 0x20;
-        const JGE: u16 = 0x30;
-        const JSET: u16 = 0x40;
-        if code == JMP | JA {
+        if code == code::JUMP {
             return Some(Next::Skip(k));
         }
         let b = if code & X != 0 { self.x } else { k };
         self.note(b);
-        let holds = match code & !(X | 0x07) {
-            JEQ => self.a == b,
-            JGT => self.a > b,
-            JGE => self.a >= b,
-            JSET => self.a & b != 0,
-            _ => return None,
-        };
+        let holds = compares(code, self.a, b)?;
         Some(Next::Skip(u32::from(if holds {
             if_true
         } else {
             if_false
         })))
     }
+}
+
+/// What A becomes; `None` for what is no instruction, `Some(None)` for a division by zero.
+pub(in crate::inspect) fn calculate(code: u16, k: u32, a: u32, x: u32) -> Option<Option<u32>> {
+    const ADD: u16 = 0x00;
+    const SUB: u16 = 0x10;
+    const MUL: u16 = 0x20;
+    const DIV: u16 = 0x30;
+    const OR: u16 = 0x40;
+    const AND: u16 = 0x50;
+    const LSH: u16 = 0x60;
+    const RSH: u16 = 0x70;
+    const NEG: u16 = 0x80;
+    const XOR: u16 = 0xA0;
+    let is_x = code & X != 0;
+    let b = if is_x { x } else { k };
+    Some(Some(match code & !(X | 0x07) {
+        ADD => a.wrapping_add(b),
+        SUB => a.wrapping_sub(b),
+        MUL => a.wrapping_mul(b),
+        DIV if !is_x && b == 0 => return None,
+        DIV => return Some(a.checked_div(b)),
+        OR => a | b,
+        AND => a & b,
+        XOR => a ^ b,
+        LSH | RSH if !is_x && b >= 32 => return None,
+        LSH => a.wrapping_shl(b),
+        RSH => a.wrapping_shr(b),
+        NEG if !is_x => a.wrapping_neg(),
+        _ => return None,
+    }))
+}
+
+/// What a conditional jump says of A and what it is compared with; `None` for what is no such jump.
+pub(in crate::inspect) const fn compares(code: u16, a: u32, b: u32) -> Option<bool> {
+    const JEQ: u16 = 0x10;
+    const JGT: u16 = 0x20;
+    const JGE: u16 = 0x30;
+    const JSET: u16 = 0x40;
+    Some(match code & !(X | 0x07) {
+        JEQ => a == b,
+        JGT => a > b,
+        JGE => a >= b,
+        JSET => a & b != 0,
+        _ => return None,
+    })
 }

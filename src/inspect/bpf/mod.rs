@@ -9,7 +9,7 @@ mod machine;
 use jailed::manifest::Instruction;
 
 pub(super) use call::{Call, Compared, FIRST_ARG, FIRST_FREE, WORDS, halves};
-pub(super) use machine::code;
+pub(super) use machine::{DATA_BYTES, calculate, code, compares};
 use machine::{Registers, run};
 
 /// What the kernel does with a call.

@@ -146,7 +146,10 @@ impl Cgroup {
             return Ok(());
         }
         self.moved.iter().try_for_each(Moved::go_home)?;
-        remove(&self.folder.join(Member::Supervisor.name()))?;
+        let supervisor = self.folder.join(Member::Supervisor.name());
+        // A thread that was waited for may count for a moment longer.
+        until_empty(&supervisor)?;
+        remove(&supervisor)?;
         // The folder above stays: other guests' are there, or will be, and nobody may write to the root without a capability
         // that is gone by now.
         remove(&self.folder)

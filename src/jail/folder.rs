@@ -100,7 +100,7 @@ pub(super) fn until_empty(folder: &Path) -> Result<(), Failed> {
         if Instant::now() > deadline {
             return Err(Failed {
                 path: folder.to_owned(),
-                doing: "waiting for its processes, which were killed".to_owned(),
+                doing: "waiting until its processes are gone".to_owned(),
                 error: io::Error::from(io::ErrorKind::TimedOut),
             });
         }

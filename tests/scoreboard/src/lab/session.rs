@@ -25,6 +25,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(240);
 /// How long a VMM may take to stop.
 const STOP: Duration = Duration::from_secs(60);
+/// And for each GiB of its guest's memory, which a VMM may wipe.
+const STOP_OF_A_GIB: Duration = Duration::from_secs(10);
 
 /// A VMM that runs.
 pub(super) struct Session<'a> {
@@ -157,7 +159,8 @@ impl<'a> Session<'a> {
         let ends = Ends::of(&self.processes()?)?;
         let begin = Instant::now();
         self.signal(rustix::process::Signal::TERM)?;
-        if !ends.wait(STOP)? {
+        let gib = self.setup.guest.memory_mib.div_ceil(1024);
+        if !ends.wait(STOP + STOP_OF_A_GIB * gib)? {
             return Err(self.failed("the VMM does not stop when it is told to"));
         }
         let taken = begin.elapsed();

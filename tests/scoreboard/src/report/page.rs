@@ -221,7 +221,12 @@ fn picture(plots: &[Plot], name: &str, title: &str) -> String {
 fn missing(board: &Board) -> String {
     let mut text = String::from("## Not measured\n\n");
     for missing in absent::absent(board).iter().chain(&board.missing) {
-        text.push_str(&format!("* {missing}\n"));
+        // The data has the rest: what a VMM said at last.
+        let what = missing.lines().next().unwrap_or_default();
+        text.push_str(&format!(
+            "* {}\n",
+            what.trim_end_matches("; its last words:")
+        ));
     }
     text
 }

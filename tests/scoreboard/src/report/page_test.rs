@@ -53,6 +53,14 @@ fn the_page_of_a_board_reads_as_agreed() {
 }
 
 #[test]
+fn what_a_vmm_said_at_last_is_left_to_the_data() {
+    let mut board = sample::board();
+    board.missing = vec!["a run: it does not stop; its last words:\nmany\nlines".to_owned()];
+    let text = super::missing(&board);
+    assert!(text.ends_with("\n* a run: it does not stop\n"), "{text}");
+}
+
+#[test]
 fn a_page_of_nothing_claims_nothing() {
     let text = part(
         &sample::board(),

@@ -333,6 +333,23 @@ fn what_happens_to_a_function_after_its_plan_is_found_when_it_is_planned_again()
     let refused = again(Anew::Devices).unwrap_err();
     assert_eq!(refused[0].id.name(), "group-shared", "{refused:?}");
     fs::remove_file(joined).unwrap();
+    // The guest file no longer names it, so that nobody asks about it; or names another one besides.
+    let mentioned = fs::read_to_string(&file).unwrap();
+    for (others, differs) in [
+        (
+            mentioned.replace("[[device]]\nbdf = \"0000:01:10.1\"\n", ""),
+            "0000:01:10.1",
+        ),
+        (
+            format!("{mentioned}[[device]]\nbdf = \"0000:01:10.2\"\n"),
+            "0000:01:10.2",
+        ),
+    ] {
+        fs::write(&file, others).unwrap();
+        let later = again(Anew::Devices).unwrap();
+        assert_eq!(first.plan.agrees_with(&later), Err(bdf(differs)));
+    }
+    fs::write(&file, mentioned).unwrap();
     // It is as isolated as before, and without one of its BARs.
     let resource = root.path("sys/bus/pci/devices/0000:01:10.1/resource");
     let text = fs::read_to_string(&resource).unwrap();

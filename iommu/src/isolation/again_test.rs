@@ -14,12 +14,12 @@ use crate::{
 };
 
 /// A host in a folder of its own.
-struct Written {
-    root: SysRoot,
+pub(super) struct Written {
+    pub(super) root: SysRoot,
     _folder: tempfile::TempDir,
 }
 
-fn write(host: &FakeHost) -> Written {
+pub(super) fn write(host: &FakeHost) -> Written {
     let folder = tempfile::tempdir().unwrap();
     Written {
         root: host.clone().at(folder.path()).write().unwrap(),
@@ -28,7 +28,7 @@ fn write(host: &FakeHost) -> Written {
 }
 
 /// All that counts when a function is assigned: what is found of it, and what is refused of the host.
-fn what_counts(topology: &Topology) -> Vec<Finding> {
+pub(super) fn what_counts(topology: &Topology) -> Vec<Finding> {
     let mut findings = judge_host(topology);
     findings.retain(|finding| finding.verdict == Verdict::Refuse);
     findings.extend(judge_function(topology, bdf(VF), &[bdf(VF)]));

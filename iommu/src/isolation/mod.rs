@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod again_test;
 #[cfg(test)]
+mod any_change_test;
+#[cfg(test)]
 mod any_test;
 mod bars;
 mod boot;

@@ -191,6 +191,27 @@ fn a_filter_that_asks_from_where_a_call_is_made_is_found() {
     assert!(told.contains("made at 0x7f1200000000"), "{told}");
 }
 
+/// Of another convention, too, where a number counts only behind an argument.
+#[test]
+fn a_filter_that_allows_a_call_of_another_convention_for_an_argument_is_found() {
+    let meant = seccomp::rules(&watched());
+    let (load, is_equal, answer) = (0x20, 0x15, 0x06);
+    let mut live = vec![
+        Instruction::new(load, 0, 0, 4),
+        Instruction::new(is_equal, 6, 0, jailed::manifest::ARCH),
+        Instruction::new(load, 0, 0, 16),
+        Instruction::new(is_equal, 0, 3, 5),
+        Instruction::new(load, 0, 0, 0),
+        Instruction::new(is_equal, 0, 1, 11),
+        Instruction::new(answer, 0, 0, ALLOW),
+        Instruction::new(answer, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+    ];
+    live.extend(supervisors().concat());
+    let found = compare(&[live], &meant, 8);
+    let told = found.differences.concat();
+    assert!(told.contains("call 11 of convention"), "{told}");
+}
+
 /// What has more ways than are tried may allow anything.
 #[test]
 fn a_call_with_more_ways_than_are_tried_is_a_difference() {

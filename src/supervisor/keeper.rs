@@ -104,7 +104,10 @@ impl Keeper<'_> {
         }
         // The devices wait for their resets together. Without room they wait one after the other, and are given back all the same.
         if let Some(Err(narrow)) = jail.as_ref().map(Jail::make_room) {
-            log.warn(&format!("{}: {}", narrow.what, narrow.why.join("; ")));
+            let (what, why, fix) = (narrow.what, narrow.why.join("; "), narrow.fix);
+            log.warn(&format!(
+                "{what}: {why}; the devices are reset one after the other. For the next run: {fix}"
+            ));
         }
         let released = assigned.taken.release(&self.options.state, log);
         // Only now does no device write to it any more.
